@@ -1,0 +1,3 @@
+//! The dess command: configuration, subcommands and wiring of every service.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Folds events into boot attempts with a timeline; pure decisions, no I/O.

@@ -1,0 +1,1 @@
+//! RFC 7143: PDUs, login and text negotiation, sessions, as values.

@@ -1,0 +1,143 @@
+//! Requests to the iSCSI service over its local control socket: one JSON line each way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClientId, LoginKind, Timestamp};
+
+/// What `boot`, `node` and the CLI may ask of the iSCSI service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum TargetRequest {
+    /// The client powers on: make its disk, or rotate a volatile one, and drop stale sessions.
+    PowerOn {
+        /// The client.
+        client: ClientId,
+    },
+    /// Drop the client's writes. Refused while a session is open, unless `force`.
+    Reset {
+        /// The client.
+        client: ClientId,
+        /// End open sessions first.
+        force: bool,
+    },
+    /// End all sessions of the client.
+    Disconnect {
+        /// The client.
+        client: ClientId,
+    },
+    /// Sessions and disks.
+    Status,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum TargetReply {
+    /// Done, with the disk's state after it.
+    Disk(DiskStatus),
+    /// Done.
+    Done,
+    /// All sessions and disks.
+    Status {
+        /// Open sessions.
+        sessions: Vec<SessionStatus>,
+        /// Disks known to the service.
+        disks: Vec<DiskStatus>,
+    },
+    /// Not done.
+    Error(ControlError),
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum ControlError {
+    /// The client is not in the site snapshot.
+    #[error("client {client} is not registered")]
+    UnknownClient {
+        /// As asked.
+        client: ClientId,
+    },
+    /// The operator has not approved the client.
+    #[error("client {client} waits for approval")]
+    NotApproved {
+        /// As asked.
+        client: ClientId,
+    },
+    /// No image version is assigned.
+    #[error("client {client} has no image assigned")]
+    NoImage {
+        /// As asked.
+        client: ClientId,
+    },
+    /// The client runs.
+    #[error("client {client} is running ({sessions} open sessions); shut it down, or force")]
+    Running {
+        /// As asked.
+        client: ClientId,
+        /// How many.
+        sessions: u32,
+    },
+    /// The store failed.
+    #[error("the disk of client {client} cannot be used: {message}")]
+    Disk {
+        /// As asked.
+        client: ClientId,
+        /// Cause, for people.
+        message: String,
+    },
+    /// The request could not be read.
+    #[error("malformed request: {message}")]
+    Malformed {
+        /// What was wrong.
+        message: String,
+    },
+}
+
+/// State of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskState {
+    /// Can be written.
+    Ready,
+    /// A flush failed; writes are refused until it is checked.
+    ReadOnly,
+}
+
+/// A disk, for people and checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Whose.
+    pub client: ClientId,
+    /// Its state.
+    pub state: DiskState,
+    /// Size in bytes, as the initiator sees it.
+    pub size_bytes: u64,
+    /// Bytes that the client has written (allocated in the overlay).
+    pub overlay_bytes: u64,
+    /// Counts the overlays that this disk has had, from 1.
+    pub generation: u64,
+    /// True if the request made a fresh overlay.
+    pub fresh: bool,
+}
+
+/// An open session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Whose.
+    pub client: ClientId,
+    /// Number of the session.
+    pub session: u64,
+    /// Firmware or operating system.
+    pub kind: LoginKind,
+    /// The initiator's address and port.
+    pub peer: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Last command.
+    pub last_command: Timestamp,
+    /// Bytes read since the login.
+    pub read_bytes: u64,
+    /// Bytes written since the login.
+    pub written_bytes: u64,
+}

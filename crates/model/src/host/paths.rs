@@ -1,0 +1,69 @@
+//! Where the services of one machine keep their files. One place, so that all agree.
+
+use std::path::PathBuf;
+
+/// The state directory (survives the boot) and the runtime directory (does not).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Usually `/var/lib/dess`.
+    pub state: PathBuf,
+    /// Usually `/run/dess`; on a file system in memory.
+    pub runtime: PathBuf,
+}
+
+impl Paths {
+    /// The site snapshot.
+    pub fn snapshot(&self) -> PathBuf {
+        self.state.join("site.json")
+    }
+
+    /// The default database.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("dess.db")
+    }
+
+    /// DHCP leases.
+    pub fn leases(&self) -> PathBuf {
+        self.state.join("leases")
+    }
+
+    /// Golden images: one directory per image, in it one per version.
+    pub fn images(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
+    /// Overlays: one directory per disk.
+    pub fn overlays(&self) -> PathBuf {
+        self.state.join("overlays")
+    }
+
+    /// Boot files of the operator; they win over those of the system's iPXE package.
+    pub fn boot_files(&self) -> PathBuf {
+        self.state.join("boot")
+    }
+
+    /// Live block maps of the overlays (survive the iSCSI service, not the machine's boot).
+    pub fn live_maps(&self) -> PathBuf {
+        self.runtime.join("maps")
+    }
+
+    /// Event socket of `node`.
+    pub fn events(&self) -> PathBuf {
+        self.runtime.join("events.sock")
+    }
+
+    /// Control socket of the iSCSI service.
+    pub fn target_control(&self) -> PathBuf {
+        self.runtime.join("iscsi.sock")
+    }
+
+    /// Control socket of `node`.
+    pub fn node_control(&self) -> PathBuf {
+        self.runtime.join("node.sock")
+    }
+
+    /// Control socket of the supervisor (`dess up`).
+    pub fn supervisor_control(&self) -> PathBuf {
+        self.runtime.join("supervisor.sock")
+    }
+}

@@ -1,0 +1,32 @@
+//! Domain types and ids, site snapshot, boot policies and events: what every other crate talks about.
+//!
+//! The crate is pure (no sockets, files or clocks) except for the module [`host`] behind the
+//! feature of the same name, which keeps the three channels between the services of one machine:
+//! the snapshot file, the event socket and the control sockets.
+
+mod architecture;
+mod client;
+mod control;
+mod event;
+mod id;
+mod mac;
+mod network;
+mod secret;
+mod snapshot;
+mod time;
+
+#[cfg(feature = "host")]
+pub mod host;
+
+pub use architecture::Architecture;
+pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
+pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
+pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
+pub use id::{ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
+pub use mac::{MacAddr, MacParseError};
+pub use network::{AddressRange, DhcpMode, Subnet};
+pub use secret::Secret;
+pub use snapshot::{
+    Registration, SNAPSHOT_FORMAT, ServerEntry, SiteSnapshot, SnapshotError, VersionEntry,
+};
+pub use time::Timestamp;

@@ -1,0 +1,1 @@
+//! Management daemon: site snapshot, jobs, registration, boot attempts, service supervisor.

@@ -1,0 +1,1 @@
+//! The iSCSI service: connections, sessions and disks over the pure protocol crates.

@@ -1,0 +1,1 @@
+//! Read-only TFTP server: packets and transfers as values; the sockets behind the feature server.
