@@ -1,1 +1,3 @@
 //! Management daemon: site snapshot, jobs, registration, boot attempts, service supervisor.
+
+pub mod supervisor;
