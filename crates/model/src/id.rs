@@ -56,6 +56,10 @@ id! {
     /// One job of the management daemon.
     JobId
 }
+id! {
+    /// One boot attempt of one client.
+    AttemptId
+}
 
 /// One published, immutable state of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
-pub use id::{ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
+pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
 pub use mac::{MacAddr, MacParseError};
 pub use network::{AddressRange, DhcpMode, Subnet};
 pub use secret::Secret;
