@@ -1,0 +1,1 @@
+//! CHAP with MD5 (RFC 1994, RFC 7143 §12.1.3).
