@@ -2,4 +2,7 @@
 
 mod firmware;
 
+#[cfg(feature = "server")]
+pub mod files;
+
 pub use firmware::{base_url, boot_file, script_url};
