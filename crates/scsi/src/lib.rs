@@ -1,1 +1,32 @@
-//! SCSI commands, VPD and mode pages, sense: SPC-4 and SBC-3 of a thin disk, as values.
+//! SCSI commands, VPD and mode pages, sense: SPC-4 and SBC-3 of a thin-provisioned disk, as values.
+//!
+//! [`decode`] turns a CDB into a [`Command`]; a [`LogicalUnit`] answers those that need no data of
+//! the disk ([`Query`]); what touches data ([`Medium`]) is carried out by the caller, which reports
+//! a failure as [`Sense`].
+
+mod command;
+mod decode;
+mod field;
+mod inquiry;
+mod mode;
+mod opcodes;
+mod parameters;
+mod reservation;
+mod sense;
+mod unit;
+
+pub use command::{
+    BlockRange, Command, Comparison, Medium, ModeForm, ModeSelect, ModeSense, OpcodeQuery, Query,
+};
+pub use decode::decode;
+pub use mode::ModeState;
+pub use parameters::{UnmapRange, unmap_ranges};
+pub use reservation::Reservation;
+pub use sense::{FieldPointer, Sense, SenseKey};
+pub use unit::{BLOCK_LIMITS, BlockLimits, LogicalUnit, lun_number};
+
+/// Size of a logical block in bytes.
+pub const LOGICAL_BLOCK_BYTES: u64 = 512;
+
+/// Logical blocks in a physical block, as a power of two: 4 KiB, the unit in which overlays work.
+pub const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
