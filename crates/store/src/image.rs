@@ -1,0 +1,109 @@
+//! Images and their versions.
+
+use dess_model::{ImageId, Timestamp, VersionRef};
+use sqlx::query;
+
+use crate::row::{Columns, count_of};
+use crate::{StoreError, Tx};
+
+/// One image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// Identity.
+    pub id: ImageId,
+    /// Name, unique.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// One version of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Which.
+    pub version: VersionRef,
+    /// Its directory below the image directory.
+    pub directory: String,
+    /// Size of the disk in bytes.
+    pub size_bytes: u64,
+    /// When it was published.
+    pub created: Timestamp,
+}
+
+impl Tx {
+    /// All images by name.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn image_list(&mut self) -> Result<Vec<ImageRecord>, StoreError> {
+        let statement = query("SELECT id, name, created_at FROM images ORDER BY name");
+        let rows = self.fetch_all("list images", statement).await?;
+        rows.iter()
+            .map(|row| {
+                let row = Columns(row);
+                Ok(ImageRecord {
+                    id: row.parsed("id")?,
+                    name: row.text("name")?,
+                    created: row.time("created_at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds an image.
+    ///
+    /// # Errors
+    /// If the name is taken, or the database cannot be written.
+    pub async fn image_insert(&mut self, image: &ImageRecord) -> Result<(), StoreError> {
+        let statement = query("INSERT INTO images (id, name, created_at) VALUES (?, ?, ?)")
+            .bind(image.id.to_string())
+            .bind(image.name.clone())
+            .bind(image.created.0);
+        self.execute("add an image", statement).await.map(drop)
+    }
+
+    /// All versions of all images, oldest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn version_list(&mut self) -> Result<Vec<VersionRecord>, StoreError> {
+        let statement = query(
+            "SELECT image_id, number, directory, size_bytes, created_at FROM image_versions \
+             ORDER BY image_id, number",
+        );
+        let rows = self.fetch_all("list image versions", statement).await?;
+        rows.iter()
+            .map(|row| {
+                let row = Columns(row);
+                Ok(VersionRecord {
+                    version: VersionRef {
+                        image: row.parsed("image_id")?,
+                        number: row.number("number")?,
+                    },
+                    directory: row.text("directory")?,
+                    size_bytes: row.number("size_bytes")?,
+                    created: row.time("created_at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Adds a version.
+    ///
+    /// # Errors
+    /// If it exists, or the database cannot be written.
+    pub async fn version_insert(&mut self, version: &VersionRecord) -> Result<(), StoreError> {
+        let statement = query(
+            "INSERT INTO image_versions (image_id, number, directory, size_bytes, created_at) \
+             VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(version.version.image.to_string())
+        .bind(i64::from(version.version.number))
+        .bind(version.directory.clone())
+        .bind(count_of(version.size_bytes))
+        .bind(version.created.0);
+        self.execute("add an image version", statement)
+            .await
+            .map(drop)
+    }
+}
