@@ -1,3 +1,51 @@
-//! Developer commands.
+//! Developer commands: `cargo xtask <command>`.
 
-fn main() {}
+mod bench;
+mod demo;
+mod fuzz;
+mod lint;
+mod run;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of DESS")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boots virtual diskless PCs end to end and serves the admin page.
+    Demo(demo::DemoArguments),
+    /// Runs all tests, with everything that they need installed first.
+    Test(test::TestArguments),
+    /// Formatting, lints, house rules, documentation.
+    Lint,
+    /// Everything that must pass before a change lands: lint, then test.
+    Ci,
+    /// House rules alone: layers, sizes, names, links.
+    Tidy,
+    /// Runs the fuzz targets for a bounded time each.
+    Fuzz(fuzz::FuzzArguments),
+    /// Measures a service beside its peers in one run.
+    Bench(bench::BenchArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Lint => lint::lint(),
+        Command::Ci => {
+            lint::lint()?;
+            test::test(&test::TestArguments::default())
+        }
+        Command::Tidy => tidy::tidy(),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+    }
+}

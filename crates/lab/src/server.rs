@@ -137,7 +137,7 @@ impl DessServer {
     pub fn import(&self, image: &Image, name: &str) -> anyhow::Result<()> {
         let path = image.path.to_str().context("the cache's path is not UTF-8")?;
         self.namespace.run(
-            &mut self.command(&["image", "import", path, "--name", name, "--wait"]),
+            &mut self.command(&["image", "import", path, "--name", name]),
             IMPORT_LIMIT,
         )?;
         Ok(())
@@ -248,7 +248,7 @@ fn all_ready(status: &Value) -> bool {
     };
     services.len() == 5
         && services.iter().all(|service| {
-            service.get("state").and_then(Value::as_str) == Some("running")
+            service.get("state").and_then(Value::as_str) == Some("ready")
         })
 }
 

@@ -1,0 +1,75 @@
+//! Services measured beside their peers, in one run on one machine, as ratios.
+
+mod dhcp;
+mod room;
+mod tftp;
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::run::run;
+
+#[derive(Args)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Four-way exchanges per second beside dnsmasq, ISC dhcpd and Kea (perfdhcp).
+    Dhcp {
+        /// Seconds per measurement.
+        #[arg(long, default_value_t = 6)]
+        seconds: u32,
+    },
+    /// Transfers beside tftpd-hpa and dnsmasq (curl and atftp).
+    Tftp {
+        /// Rounds of each measurement; the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+}
+
+pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
+    dess_lab::packages::ensure()?;
+    install_peers()?;
+    match arguments.what {
+        What::Dhcp { seconds } => dhcp::bench(seconds),
+        What::Tftp { rounds } => tftp::bench(rounds),
+    }
+}
+
+/// Peers and load generators that only the benchmarks need.
+fn install_peers() -> Result<()> {
+    let programs = [
+        ("/usr/sbin/perfdhcp", "kea-admin"),
+        ("/usr/sbin/kea-dhcp4", "kea-dhcp4-server"),
+        ("/usr/sbin/dhcpd", "isc-dhcp-server"),
+        ("/usr/sbin/in.tftpd", "tftpd-hpa"),
+        ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+        ("/usr/bin/atftp", "atftp"),
+        ("/usr/bin/curl", "curl"),
+    ];
+    let missing: Vec<&str> = programs
+        .into_iter()
+        .filter(|(program, _)| !std::path::Path::new(program).exists())
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut install = Command::new("apt-get");
+    install.args([
+        "install",
+        "--yes",
+        "--quiet",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+    ]);
+    run(install
+        .args(missing)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
