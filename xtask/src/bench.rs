@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::run::run;
+use crate::program::run;
 
 #[derive(Args)]
 pub(crate) struct BenchArguments {

@@ -14,7 +14,7 @@ use dess_lab::{
 };
 use serde_json::Value;
 
-use crate::run::{build_dess, is_root, run};
+use crate::program::{build_dess, is_root, run};
 
 /// Slowest boot that is waited for; the processor is emulated.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::run::{cargo, host, root, run};
+use crate::program::{cargo, host, root, run};
 
 /// Instrumentation that libFuzzer needs; `cargo fuzz` passes the same on nightly.
 const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::run::{cargo, run};
+use crate::program::{cargo, run};
 use crate::tidy;
 
 /// Crates whose core must build without sockets, files and clocks.

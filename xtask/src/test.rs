@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::fuzz::{self, FuzzArguments};
-use crate::run::{build_dess, cargo, host, is_root, run};
+use crate::program::{build_dess, cargo, host, is_root, run};
 
 #[derive(Args, Default)]
 pub(crate) struct TestArguments {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::root;
+use crate::program::root;
 
 pub(crate) fn tidy() -> Result<()> {
     let root = root();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use dess_lab::{Namespace, Process, Room, RoomOptions};
 
-use crate::run::build_dess;
+use crate::program::build_dess;
 
 /// How long a server may take until it says that it is ready.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::cargo;
+use crate::program::cargo;
 
 /// Our crates from the bottom up. A crate may depend only on those before it.
 const LAYERS: [&str; 15] = [
