@@ -1,0 +1,275 @@
+//! One transfer on its own thread and socket.
+
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio_util::sync::CancellationToken;
+
+use super::registry::Place;
+use super::source::{FileBody, OpenError};
+use super::{Notice, ServeOptions, TransferError, TransferReport};
+use crate::packet::{ErrorCode, Mode, Packet, Request};
+use crate::transfer::{Event, Failure, Transfer, Transmit};
+use crate::{negotiate, to_netascii};
+
+/// How often a waiting transfer looks at its timer and at the signals.
+const TICK: Duration = Duration::from_millis(100);
+/// Bytes read from a file at once; blocks are slices of it.
+const READ_BYTES: usize = 256 * 1024;
+/// Largest file in bytes that is converted to netascii; text files are small.
+const NETASCII_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest datagram from a reader that means anything; longer ones are cut (ERROR texts).
+const DATAGRAM_BYTES_MAX: usize = 516;
+/// Waits between the tries to send when the system has no buffer to spare.
+const SEND_RETRY: Duration = Duration::from_millis(2);
+
+/// What a transfer's thread needs.
+pub(super) struct Session {
+    pub(super) options: Arc<ServeOptions>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// The request as it came; it decoded well.
+    pub(super) request: Vec<u8>,
+    pub(super) place: Place,
+    pub(super) cancel: CancellationToken,
+}
+
+/// The file with the part of it that was read last.
+struct Reader {
+    body: Box<dyn FileBody>,
+    chunk: Bytes,
+    chunk_offset: u64,
+}
+
+impl Session {
+    /// Serves the request to its end and reports it.
+    pub(super) fn run(self) {
+        let started = Instant::now();
+        let Ok(Packet::ReadRequest(request)) = Packet::decode(&self.request) else {
+            return;
+        };
+        let outcome = match self.socket() {
+            Ok(socket) => self.serve(&request, &socket),
+            Err(error) => {
+                let reason = format!("no socket to {}: {error}", self.peer);
+                Some((0, Some(Failure::Aborted(reason).into())))
+            }
+        };
+        if let Some((bytes, error)) = outcome {
+            let report = TransferReport {
+                peer: self.peer.ip(),
+                file: request.file.escape_debug().to_string(),
+                bytes,
+                duration: started.elapsed(),
+                error,
+            };
+            log(&report);
+            (self.options.on_notice)(Notice::Transfer(report));
+        }
+    }
+
+    /// A socket from the asked address to the client only; datagrams of others never arrive.
+    fn socket(&self) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((self.local.ip(), 0))?;
+        socket.connect(self.peer)?;
+        socket.set_read_timeout(Some(TICK))?;
+        Ok(socket)
+    }
+
+    /// Bytes acknowledged and the error, or none for a size probe.
+    fn serve(
+        &self,
+        request: &Request<'_>,
+        socket: &UdpSocket,
+    ) -> Option<(u64, Option<TransferError>)> {
+        let body = match self.open(request) {
+            Ok(body) => body,
+            Err(error) => {
+                let (code, message) = answer(&error);
+                let packet = Packet::Error { code, message }.to_vec();
+                if let Err(error) = socket.send(&packet) {
+                    tracing::debug!(%error, "cannot tell {} of the refusal", self.peer);
+                }
+                return Some((0, Some(TransferError::Refused(error.to_string()))));
+            }
+        };
+        let length = body.length();
+        let agreed = negotiate(&request.options, &self.options.limits, length);
+        let mut transfer = Transfer::new(agreed, length);
+        match self.drive(&mut transfer, socket, &mut Reader::new(body)) {
+            Event::Completed => Some((length, None)),
+            Event::Probed => {
+                tracing::debug!(file = request.file, "{} asked for the size", self.peer);
+                None
+            }
+            Event::Failed { failure, bytes } => Some((bytes, Some(failure.into()))),
+        }
+    }
+
+    fn open(&self, request: &Request<'_>) -> Result<Box<dyn FileBody>, OpenError> {
+        let body = self.options.source.open(request.file, self.peer.ip())?;
+        match request.mode {
+            Mode::Octet => Ok(body),
+            Mode::Netascii if body.length() > NETASCII_BYTES_MAX => Err(OpenError::Refused(
+                format!("{} is too large for netascii; use octet", request.file),
+            )),
+            Mode::Netascii => {
+                let length = usize::try_from(body.length()).unwrap_or(0);
+                let file = body
+                    .read_at(0, length)
+                    .map_err(|error| OpenError::Unreadable(error.to_string()))?;
+                Ok(Box::new(Bytes::from(to_netascii(&file))))
+            }
+        }
+    }
+
+    /// The loop: send what may be sent, wait for the client, look at the clock.
+    fn drive(&self, transfer: &mut Transfer, socket: &UdpSocket, reader: &mut Reader) -> Event {
+        let mut datagram = [0; DATAGRAM_BYTES_MAX];
+        let mut now = Instant::now();
+        loop {
+            while let Some(transmit) = transfer.poll_transmit(now) {
+                if let Err(failure) = send(socket, reader, &transmit) {
+                    failure.apply(transfer);
+                }
+            }
+            if let Some(event) = transfer.poll_event() {
+                return event;
+            }
+            match socket.recv(&mut datagram) {
+                Ok(length) => {
+                    now = Instant::now();
+                    // Anything else than TFTP on a transfer's own socket is noise.
+                    let _ = transfer.handle_datagram(now, &datagram[..length]);
+                }
+                Err(error) if is_no_datagram(&error) => now = Instant::now(),
+                Err(_) => transfer.handle_peer_gone(),
+            }
+            if transfer.has_progress() {
+                self.place.signals.note_progress();
+            }
+            if self.place.signals.is_superseded() {
+                return superseded(transfer);
+            }
+            if self.cancel.is_cancelled() {
+                transfer.abort(ErrorCode::NotDefined, "the server stops");
+            }
+            transfer.handle_timeout(now);
+        }
+    }
+}
+
+/// Why a datagram did not go out.
+enum SendFailure {
+    Read(io::Error),
+    Socket(io::Error),
+}
+
+impl SendFailure {
+    fn apply(self, transfer: &mut Transfer) {
+        match self {
+            Self::Read(error) => {
+                tracing::error!(%error, "cannot read a boot file");
+                transfer.abort(ErrorCode::NotDefined, "the server cannot read the file");
+            }
+            Self::Socket(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                transfer.handle_peer_gone();
+            }
+            // As if lost on the way: the timer repeats it.
+            Self::Socket(error) => tracing::debug!(%error, "cannot send"),
+        }
+    }
+}
+
+impl Reader {
+    fn new(body: Box<dyn FileBody>) -> Self {
+        Self {
+            body,
+            chunk: Bytes::new(),
+            chunk_offset: 0,
+        }
+    }
+
+    fn block(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let within = |reader: &Self| {
+            let start = usize::try_from(offset.checked_sub(reader.chunk_offset)?).ok()?;
+            let end = start.checked_add(length)?;
+            (end <= reader.chunk.len()).then(|| reader.chunk.slice(start..end))
+        };
+        if let Some(block) = within(self) {
+            return Ok(block);
+        }
+        self.chunk = self.body.read_at(offset, READ_BYTES.max(length))?;
+        self.chunk_offset = offset;
+        within(self).ok_or_else(|| io::Error::other("the file was cut short while it was sent"))
+    }
+}
+
+fn send(socket: &UdpSocket, reader: &mut Reader, transmit: &Transmit) -> Result<(), SendFailure> {
+    let sent = match transmit {
+        Transmit::Packet(packet) => socket.send(packet),
+        Transmit::Data {
+            header,
+            offset,
+            length,
+        } => {
+            let block = reader.block(*offset, *length).map_err(SendFailure::Read)?;
+            let parts = [IoSlice::new(header), IoSlice::new(&block)];
+            match SockRef::from(socket).send_vectored(&parts) {
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
+                    std::thread::sleep(SEND_RETRY);
+                    SockRef::from(socket).send_vectored(&parts)
+                }
+                sent => sent,
+            }
+        }
+    };
+    sent.map(|_| ()).map_err(SendFailure::Socket)
+}
+
+/// The device's queue is full.
+const ENOBUFS: i32 = 105;
+
+fn is_no_datagram(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+/// The client began anew from the same port: after its size probe that is how it goes.
+fn superseded(transfer: &mut Transfer) -> Event {
+    transfer.abort(ErrorCode::NotDefined, "the client asked again");
+    match transfer.poll_event() {
+        Some(Event::Failed { bytes: 0, .. }) | None => Event::Probed,
+        Some(event) => event,
+    }
+}
+
+/// What the client is told.
+fn answer(error: &OpenError) -> (ErrorCode, &'static str) {
+    match error {
+        OpenError::NotFound(_) => (ErrorCode::FileNotFound, "File not found"),
+        OpenError::Refused(_) => (ErrorCode::AccessViolation, "This file is not served"),
+        OpenError::Unreadable(_) => (ErrorCode::NotDefined, "The server cannot read the file"),
+    }
+}
+
+fn log(report: &TransferReport) {
+    let (peer, file) = (report.peer, &report.file);
+    let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
+    match &report.error {
+        None => tracing::info!(
+            client.address = %peer, file, bytes = report.bytes, duration_ms,
+            "{peer} received {file}"
+        ),
+        Some(error) => tracing::warn!(
+            client.address = %peer, file, bytes = report.bytes, duration_ms,
+            "{peer} did not get {file}: {error}"
+        ),
+    }
+}

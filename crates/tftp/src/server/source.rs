@@ -1,0 +1,54 @@
+//! Where files come from.
+
+use std::io;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+/// Finds files by the names that clients ask for. Called on the transfer's own thread: may block.
+pub trait FileSource: Send + Sync + 'static {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If there is none of this name or it cannot be served; the client is told.
+    fn open(&self, name: &str, peer: IpAddr) -> Result<Box<dyn FileBody>, OpenError>;
+}
+
+/// An open file.
+pub trait FileBody: Send {
+    /// Size in bytes; fixed while it is open.
+    fn length(&self) -> u64;
+
+    /// Up to `length` bytes from `offset` on; fewer only at the end of the file. Content in memory
+    /// comes as a slice of it, not as a copy.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes>;
+}
+
+/// Why there is nothing to send.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No such file: ERROR 1. The text is for the log.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is one, or a name, that is not served: ERROR 2. The text is for the log.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk failed: ERROR 0. The text is for the log.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl FileBody for Bytes {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let start = usize::try_from(offset).map_or(self.len(), |offset| offset.min(self.len()));
+        let end = start.saturating_add(length).min(self.len());
+        Ok(self.slice(start..end))
+    }
+}
