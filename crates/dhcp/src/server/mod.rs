@@ -1,0 +1,297 @@
+//! The DHCP service: sockets, journal and timers around [`Exchange`].
+
+mod commit;
+mod error;
+mod interface;
+mod journal;
+mod port;
+mod probe;
+mod router_advertisement;
+mod socket;
+
+pub use error::{JournalError, ServeError};
+pub use journal::Journal;
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use dess_model::host::{EventSender, Paths, SnapshotReader};
+use dess_model::{EventKind, SiteSnapshot, Timestamp};
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::exchange::{Exchange, Outcome, Transmit};
+use crate::lease::LeaseTable;
+use crate::site::SiteIndex;
+use commit::{Commit, Committer};
+use port::Link;
+
+/// How often timers, probes and the interface list are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a missing snapshot is looked for at the start.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
+
+/// What the DHCP service is told at its start; all else is in the site snapshot.
+#[derive(Clone, Debug)]
+pub struct DhcpOptions {
+    /// Where snapshot, leases and the event socket are.
+    pub paths: Paths,
+    /// Answer IPv6 router solicitations of booting clients, which spares iPXE a wait of 13 s.
+    pub router_advertisement: bool,
+    /// Probe addresses of the pool before they are offered (ahead of need; never a wait).
+    pub address_probe: bool,
+}
+
+impl DhcpOptions {
+    /// The usual settings: everything on.
+    pub fn new(paths: Paths) -> Self {
+        Self {
+            paths,
+            router_advertisement: true,
+            address_probe: true,
+        }
+    }
+}
+
+/// Serves DHCP until `cancel`. `ready` is sent when all sockets are bound; before that, the
+/// service waits for the first site snapshot, which names the interfaces.
+///
+/// # Errors
+/// If an interface is missing, a port is taken, or the lease file cannot be used.
+pub async fn serve(
+    options: DhcpOptions,
+    ready: oneshot::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let reader = SnapshotReader::new(options.paths.snapshot());
+    let Some(first) = first_snapshot(&reader, &options.paths, &cancel).await else {
+        return Ok(());
+    };
+    let mut interfaces = first.server.interfaces.clone();
+    interface::check(&interfaces)?;
+    let (journal, records) = Journal::open(&options.paths.leases())?;
+    let exchange = Arc::new(Mutex::new(Exchange::new(LeaseTable::from_records(records))));
+    let events = EventSender::new(options.paths.events());
+    let (committer, journal_thread) =
+        Committer::start(journal, Arc::clone(&exchange), events.clone())
+            .map_err(ServeError::Thread)?;
+    let shared = Arc::new(Shared {
+        options,
+        reader,
+        exchange,
+        adopted: Mutex::default(),
+        events,
+        committer,
+        clock: Clock::start(),
+    });
+    let mut ready = Some(ready);
+    let mut result = Ok(());
+    while !cancel.is_cancelled() {
+        match serve_interfaces(&shared, &interfaces, &mut ready, &cancel).await {
+            Ok(changed) => interfaces = changed,
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    // The last committer goes with `shared`; the thread then writes what is queued and ends.
+    drop(shared);
+    if tokio::task::spawn_blocking(|| journal_thread.join())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the lease journal's thread did not end cleanly");
+    }
+    result
+}
+
+/// Binds all sockets and serves until `cancel` or until the site names other interfaces, which
+/// are returned.
+async fn serve_interfaces(
+    shared: &Arc<Shared>,
+    interfaces: &[String],
+    ready: &mut Option<oneshot::Sender<()>>,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, ServeError> {
+    let mut links = Vec::new();
+    for name in interfaces {
+        links.push(Link::bind(name, &shared.options)?);
+    }
+    shared.adopt_current(&links);
+    let mut tasks = JoinSet::new();
+    for link in &links {
+        link.spawn(shared, &mut tasks);
+    }
+    let events = shared.events.clone();
+    tasks.spawn(async move {
+        events.keep_flushing().await;
+        Ok(())
+    });
+    tracing::info!(dhcp.interfaces = interfaces.join(","), "DHCP is served");
+    if let Some(ready) = ready.take() {
+        // Nobody may be waiting for it.
+        let _ = ready.send(());
+    }
+    let mut timer = tokio::time::interval(TICK);
+    let mut refused: Vec<String> = Vec::new();
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(interfaces.to_vec()),
+            Some(ended) = tasks.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    return Err(error);
+                }
+            }
+            _ = timer.tick() => {
+                let wanted = shared.handle_tick(&links);
+                if wanted == interfaces || wanted == refused {
+                    continue;
+                }
+                match interface::check(&wanted) {
+                    Ok(()) => return Ok(wanted),
+                    Err(error) => {
+                        tracing::error!(%error, "the new interface list cannot be used; the old one stays");
+                        refused = wanted;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits until `node` has written a snapshot; none if cancelled meanwhile.
+async fn first_snapshot(
+    reader: &SnapshotReader,
+    paths: &Paths,
+    cancel: &CancellationToken,
+) -> Option<Arc<SiteSnapshot>> {
+    let mut told = false;
+    loop {
+        if let Some(snapshot) = reader.current() {
+            return Some(snapshot);
+        }
+        if !told {
+            tracing::warn!(
+                "no site snapshot at {} yet; DHCP stays silent until `dess node` writes it",
+                paths.snapshot().display()
+            );
+            told = true;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return None,
+            () = tokio::time::sleep(SNAPSHOT_EVERY) => {}
+        }
+    }
+}
+
+/// What all tasks of the service share.
+struct Shared {
+    options: DhcpOptions,
+    reader: SnapshotReader,
+    exchange: Arc<Mutex<Exchange>>,
+    adopted: Mutex<Adopted>,
+    events: EventSender,
+    committer: Committer,
+    clock: Clock,
+}
+
+/// What the exchange's site index was made of.
+#[derive(Default)]
+struct Adopted {
+    revision: Option<u64>,
+    own: Vec<Ipv4Addr>,
+}
+
+impl Shared {
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the site index up to date; cheap when nothing changed.
+    fn refresh(&self) {
+        let Some(snapshot) = self.reader.current() else {
+            return;
+        };
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if adopted.revision == Some(snapshot.revision) {
+            return;
+        }
+        adopted.revision = Some(snapshot.revision);
+        let site = SiteIndex::new(snapshot, adopted.own.iter().copied());
+        self.exchange().adopt(Arc::new(site));
+    }
+
+    /// As [`refresh`](Self::refresh), with the addresses that the links have now.
+    fn adopt_current(&self, links: &[Link]) {
+        if let Ok(found) = interface::interfaces() {
+            for link in links {
+                link.set_addresses(found.get(link.name()).cloned().unwrap_or_default());
+            }
+            let own: Vec<_> = found.into_values().flatten().collect();
+            let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+            if adopted.own != own {
+                adopted.own = own;
+                adopted.revision = None;
+            }
+        }
+        self.refresh();
+    }
+
+    /// Once a second: addresses, snapshot, accounts. Returns the interfaces that the site names.
+    fn handle_tick(&self, links: &[Link]) -> Vec<String> {
+        self.adopt_current(links);
+        let due = self.exchange().handle_timeout(self.clock.now());
+        for event in due {
+            self.events.send(event);
+        }
+        let snapshot = self.reader.current();
+        snapshot.map_or_else(Vec::new, |snapshot| snapshot.server.interfaces.clone())
+    }
+
+    /// Sends an answer now, or hands it to the journal if a lease must be durable first.
+    fn carry_out(&self, socket: &Arc<UdpSocket>, outcome: Outcome) -> Vec<EventKind> {
+        if outcome.records.is_empty() {
+            if let Some(datagram) = outcome.transmit {
+                transmit(socket, &datagram);
+            }
+            return outcome.events;
+        }
+        self.committer.commit(Commit {
+            records: outcome.records,
+            transmit: outcome.transmit.map(|t| (Arc::clone(socket), t)),
+            events: outcome.events,
+        });
+        Vec::new()
+    }
+}
+
+/// Sends a datagram without waiting. A full send buffer drops it, as a full wire would.
+fn transmit(socket: &UdpSocket, datagram: &Transmit) {
+    if let Err(error) = socket.try_send_to(&datagram.payload, datagram.destination.into()) {
+        tracing::debug!(%error, "cannot send to {}", datagram.destination);
+    }
+}
+
+/// The wall clock at the start plus the time since: steps of the wall clock end no lease early.
+struct Clock {
+    wall: Timestamp,
+    started: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            started: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.wall.0.saturating_add(elapsed))
+    }
+}

@@ -1,0 +1,274 @@
+//! Which address a client gets: reservation, former address, wish, pool; and what becomes of it.
+
+use std::net::Ipv4Addr;
+
+use dess_model::{MacAddr, Timestamp};
+
+use crate::exchange::Call;
+use crate::lease::{Binding, BindingState, LeaseTable};
+use crate::pool::Pool;
+use crate::site::{SiteIndex, is_host};
+
+/// How long an offered address is held, in milliseconds.
+const OFFER_MS: i64 = 30 * 1000;
+/// How long an address that somebody else uses is given to nobody, in milliseconds.
+const QUARANTINE_MS: i64 = 10 * 60 * 1000;
+
+/// Leases and the pools they come from.
+#[derive(Debug)]
+pub(crate) struct Supply {
+    leases: LeaseTable,
+    /// One per subnet of the site, by position.
+    pools: Vec<Option<Pool>>,
+}
+
+impl Supply {
+    pub(crate) fn new(leases: LeaseTable) -> Self {
+        Self {
+            leases,
+            pools: Vec::new(),
+        }
+    }
+
+    pub(crate) fn leases(&self) -> &LeaseTable {
+        &self.leases
+    }
+
+    /// Makes the pools anew for a new revision of the site. A pool whose range did not change
+    /// keeps its order.
+    pub(crate) fn rebuild(&mut self, site: &SiteIndex) {
+        let mut former: Vec<_> = self.pools.drain(..).flatten().collect();
+        for subnet in &site.snapshot().subnets {
+            let pool = subnet.pool.map(|range| {
+                let same = former.iter().position(|pool| pool.range() == range);
+                match same {
+                    Some(at) => former.swap_remove(at),
+                    None => Pool::new(range, &self.leases),
+                }
+            });
+            self.pools.push(pool);
+        }
+    }
+
+    /// Chooses the address to offer and holds it.
+    pub(crate) fn offer(
+        &mut self,
+        now: Timestamp,
+        call: &Call<'_>,
+        hint: Option<Ipv4Addr>,
+    ) -> Option<Ipv4Addr> {
+        let mac = call.request.chaddr;
+        let address = self
+            .known_address(now, call)
+            .or_else(|| hint.filter(|&address| self.is_open(now, call, address)))
+            .or_else(|| self.take(now, call))?;
+        let held = self.leases.by_address(address);
+        if !held.is_some_and(|b| b.mac == mac && b.state == BindingState::Leased && b.is_live(now))
+        {
+            self.put(Binding {
+                address,
+                mac,
+                state: BindingState::Offered,
+                expires_at: Timestamp(now.0 + OFFER_MS),
+            });
+        }
+        Some(address)
+    }
+
+    /// Leases the address to the client if it may have it. `in_use`: the client already works
+    /// with it (RENEWING, REBINDING).
+    pub(crate) fn grant(
+        &mut self,
+        now: Timestamp,
+        call: &Call<'_>,
+        address: Ipv4Addr,
+        in_use: bool,
+    ) -> Option<Binding> {
+        let mac = call.request.chaddr;
+        if !self.may_have(now, call, address, in_use) {
+            return None;
+        }
+        let lease_ms = i64::from(call.subnet.lease_secs) * 1000;
+        let binding = Binding {
+            address,
+            mac,
+            state: BindingState::Leased,
+            expires_at: Timestamp(now.0 + lease_ms),
+        };
+        self.put(binding);
+        Some(binding)
+    }
+
+    /// The client chose another server: an offer held for it is free again.
+    pub(crate) fn withdraw(&mut self, now: Timestamp, mac: MacAddr) {
+        if let Some(&binding) = self.leases.by_mac(mac)
+            && binding.state == BindingState::Offered
+        {
+            self.end(now, binding);
+        }
+    }
+
+    /// The client gives its address back. It stays the client's former address.
+    pub(crate) fn release(
+        &mut self,
+        now: Timestamp,
+        address: Ipv4Addr,
+        mac: MacAddr,
+    ) -> Option<Binding> {
+        let binding = *self.leases.by_address(address)?;
+        let is_lease = binding.state == BindingState::Leased;
+        (is_lease && binding.mac == mac && binding.is_live(now)).then(|| self.end(now, binding))
+    }
+
+    /// The client found its address in use by somebody else.
+    pub(crate) fn quarantine(
+        &mut self,
+        now: Timestamp,
+        address: Ipv4Addr,
+        mac: MacAddr,
+    ) -> Option<Binding> {
+        let binding = self.leases.by_address(address)?;
+        let held = binding.mac == mac && binding.state != BindingState::Quarantined;
+        held.then(|| self.put_quarantined(now, address, mac))
+    }
+
+    /// The next addresses to probe in the pools that hold a local address's subnet.
+    pub(crate) fn wanted_probes(
+        &mut self,
+        now: Timestamp,
+        site: &SiteIndex,
+        local: &[Ipv4Addr],
+    ) -> Vec<Ipv4Addr> {
+        let mut wanted = Vec::new();
+        for (at, pool) in self.pools.iter_mut().enumerate() {
+            let subnet = site.subnet(at);
+            let on_link = local.iter().any(|address| subnet.network.contains(address));
+            if let Some(pool) = pool.as_mut().filter(|_| on_link) {
+                let usable = |address| site.is_poolable(subnet, address);
+                wanted.extend(pool.wanted_probes(now, &self.leases, usable));
+            }
+        }
+        wanted
+    }
+
+    /// The result of a probe.
+    pub(crate) fn handle_probe(
+        &mut self,
+        now: Timestamp,
+        address: Ipv4Addr,
+        occupant: Option<MacAddr>,
+    ) -> Option<Binding> {
+        let Some(occupant) = occupant else {
+            for pool in self.pools.iter_mut().flatten() {
+                pool.probed_free(now, address);
+            }
+            return None;
+        };
+        let mut known = false;
+        for pool in self.pools.iter_mut().flatten() {
+            known |= pool.probed_used(address);
+        }
+        let leased = self
+            .leases
+            .by_address(address)
+            .is_some_and(|b| b.is_live(now));
+        (known && !leased).then(|| self.put_quarantined(now, address, occupant))
+    }
+
+    /// The reservation, else the former address, if the client can have it now.
+    fn known_address(&self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+        let mac = call.request.chaddr;
+        if let Some(reserved) = self.reservation(now, call) {
+            return Some(reserved);
+        }
+        let former = self.leases.by_mac(mac)?.address;
+        (call.site.is_poolable(call.subnet, former) && self.leases.is_free_for(former, mac, now))
+            .then_some(former)
+    }
+
+    /// The client's reserved address, if it lies in the subnet and nobody still has a lease on it.
+    fn reservation(&self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+        let address = call.client?.address?;
+        let fits = is_host(call.subnet, address) && !call.site.is_own(address);
+        (fits && self.leases.is_free_for(address, call.request.chaddr, now)).then_some(address)
+    }
+
+    /// True if the address is in the pool and nobody, not even formerly, is known to have it.
+    fn is_open(&self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr) -> bool {
+        call.site.is_poolable(call.subnet, address)
+            && self
+                .leases
+                .by_address(address)
+                .is_none_or(|binding| binding.mac == call.request.chaddr && !binding.is_live(now))
+    }
+
+    fn take(&mut self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+        let pool = self.pools.get_mut(call.subnet_at)?.as_mut()?;
+        let taken = pool.take(now, &self.leases, |address| {
+            call.site.is_poolable(call.subnet, address)
+        })?;
+        if !taken.probed {
+            tracing::debug!(
+                lease.address = %taken.address,
+                "{} is offered without having been probed",
+                taken.address
+            );
+        }
+        Some(taken.address)
+    }
+
+    /// A running client is never refused because its reservation changed: it would lose its disk.
+    /// It moves at its next boot.
+    fn may_have(&self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr, in_use: bool) -> bool {
+        let mac = call.request.chaddr;
+        let fits = is_host(call.subnet, address) && !call.site.is_own(address);
+        if !fits || !self.leases.is_free_for(address, mac, now) {
+            return false;
+        }
+        let held = self.leases.by_mac(mac);
+        if in_use && held.is_some_and(|b| b.address == address && b.state == BindingState::Leased) {
+            return true;
+        }
+        match self.reservation(now, call) {
+            Some(reserved) if !in_use => reserved == address,
+            _ => match call.site.reserved_for(address) {
+                Some(owner) => owner == mac,
+                None => call.site.is_poolable(call.subnet, address),
+            },
+        }
+    }
+
+    fn put_quarantined(&mut self, now: Timestamp, address: Ipv4Addr, mac: MacAddr) -> Binding {
+        let binding = Binding {
+            address,
+            mac,
+            state: BindingState::Quarantined,
+            expires_at: Timestamp(now.0 + QUARANTINE_MS),
+        };
+        self.put(binding);
+        binding
+    }
+
+    fn end(&mut self, now: Timestamp, binding: Binding) -> Binding {
+        let ended = Binding {
+            expires_at: now,
+            ..binding
+        };
+        self.put(ended);
+        ended
+    }
+
+    fn put(&mut self, binding: Binding) {
+        let until = self
+            .leases
+            .by_address(binding.address)
+            .map(|b| b.expires_at);
+        let former = self.leases.put(binding);
+        for pool in self.pools.iter_mut().flatten() {
+            pool.reschedule(binding.address, until, binding.expires_at);
+            if let Some(former) = former {
+                pool.reschedule(former.address, Some(former.expires_at), Timestamp(0));
+            }
+        }
+    }
+}
