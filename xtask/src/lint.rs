@@ -28,7 +28,14 @@ pub(crate) fn lint() -> Result<()> {
         "-Dwarnings",
     ]))?;
     for package in PURE {
-        run(cargo(&["check", "--quiet", "--package", package]).env("RUSTFLAGS", "-Dwarnings"))?;
+        run(&mut cargo(&[
+            "clippy",
+            "--quiet",
+            "--package",
+            package,
+            "--",
+            "-Dwarnings",
+        ]))?;
     }
     let documented = &[
         "doc",
