@@ -3,7 +3,7 @@
 use dess_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Stage;
+use crate::{Attempt, Stage};
 
 /// What a boot attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,5 +88,35 @@ impl ClientState {
             Self::Running { .. } => "running",
             Self::Fault { .. } => "fault",
         }
+    }
+}
+
+impl ClientState {
+    /// What a client does, by its approval and its last boot attempt.
+    pub fn of(approved: bool, last: Option<&Attempt>) -> Self {
+        match last {
+            _ if !approved => Self::Pending,
+            Some(attempt) if attempt.ended.is_none() => match (attempt.outcome, attempt.up) {
+                (BootOutcome::Up, up) => Self::Running {
+                    since: up.unwrap_or(attempt.started),
+                },
+                (BootOutcome::InProgress, _) => Self::Booting {
+                    stage: attempt.stage,
+                    since: attempt.started,
+                },
+                (BootOutcome::Failed, _) => failed(attempt),
+                (BootOutcome::Abandoned, _) => Self::Off,
+            },
+            _ => Self::Off,
+        }
+    }
+}
+
+fn failed(attempt: &Attempt) -> ClientState {
+    let fault = attempt.fault.clone();
+    ClientState::Fault {
+        code: fault.as_ref().map_or_else(String::new, |fault| fault.code.clone()),
+        text: fault.map_or_else(String::new, |fault| fault.text),
+        since: attempt.last_event,
     }
 }

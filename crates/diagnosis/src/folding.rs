@@ -1,0 +1,595 @@
+//! Events in, attempts out.
+//!
+//! ```text
+//!            first DHCP, script or firmware login
+//!  (none) ------------------------------------------> InProgress --> Up ------+
+//!     ^                                               |  ^    |               | no session for
+//!     |                                       failure |  |    | quiet for     | SESSION_GRACE_MS,
+//!     |                                               v  |    | ABANDON_...   | or a new power-on
+//!     |                                retry by iPXE Failed   v               v
+//!     +------------------------------------------------------ ended <---------+
+//! ```
+//!
+//! What tells a power-on from a retry: a DHCP exchange of an earlier phase than the attempt has
+//! reached, or of the same phase when that phase was complete some seconds ago.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use dess_model::{
+    AttemptId, BootStage, ClientId, DhcpPhase, Event, EventKind, LoginKind, MacAddr, SessionEnd,
+    SessionStatus, Timestamp,
+};
+
+use crate::{Attempt, BootOutcome, Change, Stage, Step};
+
+/// A boot of which nothing is heard for so long was switched off.
+pub const ABANDON_AFTER_MS: u64 = 5 * 60 * 1000;
+/// A running client without any session for so long is off. Initiators come back within seconds
+/// after a restart of the service; Microsoft's holds its I/O for 60 s.
+pub const SESSION_GRACE_MS: u64 = 90 * 1000;
+/// The same after a Logout: nobody comes back from that but by booting.
+const LOGOUT_GRACE_MS: u64 = 10 * 1000;
+/// I/O that goes on for so long after the operating system's login means that it is up, even if
+/// it never asks for an address (it may keep the firmware's).
+const UP_BY_IO_MS: u64 = 20 * 1000;
+/// A new DISCOVER of firmware that was answered so long ago is a new power-on.
+const FIRMWARE_AGAIN_MS: u64 = 15 * 1000;
+/// The same for iPXE, which goes on at once when it is answered.
+const IPXE_AGAIN_MS: u64 = 3 * 1000;
+/// Most addresses kept in mind.
+const ADDRESSES_MAX: usize = 65_536;
+
+/// The boot attempts under way, and what is needed to tell whose an event is.
+#[derive(Debug, Default)]
+pub struct Folding {
+    attempts: HashMap<MacAddr, Attempt>,
+    macs: HashMap<ClientId, MacAddr>,
+    clients: HashMap<MacAddr, ClientId>,
+    addresses: HashMap<IpAddr, MacAddr>,
+}
+
+impl Folding {
+    /// Nothing known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells which clients are registered, with their network cards.
+    pub fn clients_set(&mut self, clients: impl IntoIterator<Item = (ClientId, MacAddr)>) {
+        self.macs = clients.into_iter().collect();
+        self.clients = self.macs.iter().map(|(&id, &mac)| (mac, id)).collect();
+        for attempt in self.attempts.values_mut() {
+            attempt.client = self.clients.get(&attempt.mac).copied();
+        }
+    }
+
+    /// Takes up an attempt of before a restart. An attempt already under way wins.
+    pub fn restore(&mut self, attempt: Attempt) {
+        self.attempts.entry(attempt.mac).or_insert(attempt);
+    }
+
+    /// The newest attempt of a network card.
+    pub fn attempt(&self, mac: MacAddr) -> Option<&Attempt> {
+        self.attempts.get(&mac)
+    }
+
+    /// Takes the next event. `fresh` names the attempt if the event starts one.
+    pub fn handle(&mut self, event: &Event, fresh: AttemptId) -> Vec<Change> {
+        let at = event.at;
+        match &event.kind {
+            EventKind::DhcpOffer {
+                mac,
+                phase,
+                address,
+                boot_file,
+                ..
+            } => {
+                self.learn(*address, *mac);
+                self.dhcp(at, fresh, *mac, *phase, &offered(*address, boot_file.as_deref()), false)
+            }
+            EventKind::DhcpAck {
+                mac,
+                phase,
+                address,
+                renewal,
+            } => {
+                self.learn(*address, *mac);
+                if *renewal {
+                    return Vec::new();
+                }
+                self.dhcp(at, fresh, *mac, *phase, &acknowledged(*address), true)
+            }
+            EventKind::TftpTransfer {
+                peer,
+                file,
+                bytes,
+                duration_ms,
+                error,
+            } => {
+                let detail = match error {
+                    None => format!("TFTP {file}, {bytes} bytes in {duration_ms} ms"),
+                    Some(error) => format!("TFTP {file} failed after {bytes} bytes: {error}"),
+                };
+                self.loader(at, *peer, detail, error.is_none())
+            }
+            EventKind::HttpFile { peer, file, bytes } => {
+                self.loader(at, *peer, format!("HTTP {file}, {bytes} bytes"), true)
+            }
+            EventKind::Script {
+                mac,
+                bootable,
+                code,
+            } => self.script(at, fresh, *mac, *bootable, code.as_deref()),
+            EventKind::DiskReady {
+                client,
+                fresh: new,
+                duration_us,
+            } => self.disk_ready(at, fresh, *client, *new, *duration_us),
+            EventKind::BootFailure { mac, stage, errno } => {
+                self.failure(at, fresh, *mac, *stage, errno)
+            }
+            EventKind::Login {
+                client,
+                kind,
+                peer,
+                session,
+            } => self.login(at, fresh, *client, *kind, *peer, *session),
+            EventKind::LoginRefused {
+                client: Some(client),
+                status,
+                ..
+            } => self.login_refused(at, *client, *status),
+            EventKind::SessionProgress {
+                client,
+                session,
+                read_bytes,
+                written_bytes,
+                ..
+            } => self.progress(at, *client, *session, *read_bytes, *written_bytes),
+            EventKind::SessionEnded {
+                client,
+                session,
+                reason,
+                read_bytes,
+                written_bytes,
+                ..
+            } => self.session_ended(at, *client, *session, *reason, (*read_bytes, *written_bytes)),
+            EventKind::LoginRefused { client: None, .. }
+            | EventKind::UnknownClient { .. }
+            | EventKind::RogueDhcp { .. }
+            | EventKind::DiskError { .. }
+            | EventKind::Malformed { .. } => Vec::new(),
+        }
+    }
+
+    /// Ends what was not heard of for too long.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for attempt in self.attempts.values_mut().filter(|attempt| attempt.is_open()) {
+            if let Some(since) = expired(attempt, now) {
+                attempt.end(since);
+                changes.push(changed(attempt, Vec::new()));
+            }
+        }
+        changes
+    }
+
+    /// Compares with the sessions that the iSCSI service has now: those that ended unseen (the
+    /// service was killed, or this daemon was) are forgotten, those unknown are learnt.
+    pub fn sessions_seen(&mut self, now: Timestamp, sessions: &[SessionStatus]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let macs = &self.macs;
+        for attempt in self.attempts.values_mut() {
+            let open: Vec<&SessionStatus> = sessions
+                .iter()
+                .filter(|session| {
+                    session.kind == LoginKind::Os
+                        && session.since >= attempt.started
+                        && macs.get(&session.client) == Some(&attempt.mac)
+                })
+                .collect();
+            // An ended attempt whose session is still there was ended too early.
+            if attempt.ended.is_some() && (attempt.up.is_none() || open.is_empty()) {
+                continue;
+            }
+            let before = (attempt.ended, attempt.read_bytes, attempt.written_bytes);
+            attempt.memory.os_sessions = open.iter().map(|session| session.session).collect();
+            for session in &open {
+                attempt.count_from_now(session.session);
+                attempt.count(session.session, session.read_bytes, session.written_bytes);
+            }
+            if open.is_empty() {
+                if attempt.memory.os_login.is_some() {
+                    attempt.memory.quiet_since.get_or_insert(now);
+                }
+            } else {
+                attempt.memory.quiet_since = None;
+                attempt.memory.os_login.get_or_insert(open[0].since);
+                attempt.ended = None;
+            }
+            if before != (attempt.ended, attempt.read_bytes, attempt.written_bytes) {
+                changes.push(changed(attempt, Vec::new()));
+            }
+        }
+        changes
+    }
+
+    fn learn(&mut self, address: Option<Ipv4Addr>, mac: MacAddr) {
+        if let Some(address) = address {
+            self.learn_peer(address.into(), mac);
+        }
+    }
+
+    fn learn_peer(&mut self, address: IpAddr, mac: MacAddr) {
+        if self.addresses.len() >= ADDRESSES_MAX && !self.addresses.contains_key(&address) {
+            self.addresses.clear();
+        }
+        self.addresses.insert(address, mac);
+    }
+
+    /// Ends the present attempt and starts a new one.
+    fn power_on(&mut self, at: Timestamp, fresh: AttemptId, mac: MacAddr) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(before) = self.attempts.get_mut(&mac)
+            && before.is_open()
+        {
+            before.end(at);
+            changes.push(changed(before, Vec::new()));
+        }
+        let client = self.clients.get(&mac).copied();
+        self.attempts
+            .insert(mac, Attempt::new(fresh, mac, client, at));
+        changes
+    }
+
+    /// Applies `step` to the attempt of `mac`, after starting a new one if `anew` says so.
+    fn advance(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        mac: MacAddr,
+        anew: impl FnOnce(&Attempt) -> bool,
+        step: impl FnOnce(&mut Attempt) -> Vec<Step>,
+    ) -> Vec<Change> {
+        let open = self.attempts.get(&mac).filter(|attempt| attempt.is_open());
+        let mut changes = match open {
+            Some(attempt) if !anew(attempt) => Vec::new(),
+            _ => self.power_on(at, fresh, mac),
+        };
+        if let Some(attempt) = self.attempts.get_mut(&mac) {
+            let steps = step(attempt);
+            changes.push(changed(attempt, steps));
+        }
+        changes
+    }
+
+    /// Applies `step` to the open attempt of `mac`, if there is one.
+    fn amend(
+        &mut self,
+        mac: Option<MacAddr>,
+        step: impl FnOnce(&mut Attempt) -> Vec<Step>,
+    ) -> Vec<Change> {
+        let attempt = mac.and_then(|mac| self.attempts.get_mut(&mac));
+        match attempt.filter(|attempt| attempt.is_open()) {
+            Some(attempt) => {
+                let steps = step(attempt);
+                vec![changed(attempt, steps)]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn dhcp(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        mac: MacAddr,
+        phase: DhcpPhase,
+        detail: &str,
+        acknowledged: bool,
+    ) -> Vec<Change> {
+        match phase {
+            DhcpPhase::Firmware => self.advance(
+                at,
+                fresh,
+                mac,
+                |attempt| firmware_again(attempt, at, acknowledged),
+                |attempt| {
+                    attempt.resume();
+                    if acknowledged {
+                        attempt.memory.firmware_ack = Some(at);
+                    }
+                    attempt.reach(at, Stage::Dhcp, detail)
+                },
+            ),
+            DhcpPhase::Ipxe => self.advance(
+                at,
+                fresh,
+                mac,
+                |attempt| ipxe_again(attempt, at, acknowledged),
+                |attempt| {
+                    if acknowledged {
+                        attempt.memory.ipxe_ack = Some(at);
+                    }
+                    attempt.reach(at, Stage::Ipxe, detail)
+                },
+            ),
+            DhcpPhase::Os => self.amend(Some(mac), |attempt| os_dhcp(attempt, at, detail, acknowledged)),
+        }
+    }
+
+    fn loader(&mut self, at: Timestamp, peer: IpAddr, detail: String, whole: bool) -> Vec<Change> {
+        let mac = self.addresses.get(&peer).copied();
+        self.amend(mac, |attempt| {
+            if attempt.stage > Stage::Loader {
+                return attempt.note(at, Stage::Loader, detail);
+            }
+            attempt.memory.loader_done |= whole;
+            attempt.reach(at, Stage::Loader, detail)
+        })
+    }
+
+    fn script(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        mac: MacAddr,
+        bootable: bool,
+        code: Option<&str>,
+    ) -> Vec<Change> {
+        // iPXE asks for its script again after a failure; an operating system never does.
+        let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
+        self.advance(at, fresh, mac, anew, |attempt| match (bootable, code) {
+            (true, _) => {
+                attempt.resume();
+                attempt.reach(at, Stage::Script, "boot script sent")
+            }
+            (false, Some(code)) => {
+                attempt.stage = Stage::Script;
+                attempt.fail(at, code, String::new())
+            }
+            (false, None) => {
+                attempt.resume();
+                attempt.reach(at, Stage::Script, "waiting screen sent")
+            }
+        })
+    }
+
+    fn disk_ready(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        client: ClientId,
+        new: bool,
+        duration_us: u64,
+    ) -> Vec<Change> {
+        let Some(&mac) = self.macs.get(&client) else {
+            return Vec::new();
+        };
+        let kind = if new { "fresh overlay" } else { "kept overlay" };
+        let detail = format!("{kind} in {}.{} ms", duration_us / 1000, duration_us % 1000 / 100);
+        let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
+        self.advance(at, fresh, mac, anew, |attempt| {
+            attempt.reach(at, Stage::Disk, detail)
+        })
+    }
+
+    fn failure(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        mac: MacAddr,
+        stage: BootStage,
+        errno: &str,
+    ) -> Vec<Change> {
+        let (code, what) = match stage {
+            BootStage::Script => ("E23", "iPXE could not get its script"),
+            BootStage::Sanboot => ("E22", "iPXE could not boot from the disk"),
+        };
+        let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
+        self.advance(at, fresh, mac, anew, |attempt| {
+            attempt.fail(at, code, format!("{what} (iPXE error {errno})"))
+        })
+    }
+
+    fn login(
+        &mut self,
+        at: Timestamp,
+        fresh: AttemptId,
+        client: ClientId,
+        kind: LoginKind,
+        peer: IpAddr,
+        session: u64,
+    ) -> Vec<Change> {
+        let Some(&mac) = self.macs.get(&client) else {
+            return Vec::new();
+        };
+        self.learn_peer(peer, mac);
+        match kind {
+            LoginKind::Firmware => {
+                let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
+                self.advance(at, fresh, mac, anew, |attempt| {
+                    attempt.resume();
+                    attempt.count_from_now(session);
+                    firmware_login(attempt, at, peer)
+                })
+            }
+            LoginKind::Os => {
+                // A running client whose session came back was never off.
+                if let Some(attempt) = self.attempts.get_mut(&mac)
+                    && attempt.memory.os_login.is_some()
+                {
+                    attempt.ended = None;
+                }
+                self.advance(at, fresh, mac, |_| false, |attempt| {
+                    os_login(attempt, at, peer, session)
+                })
+            }
+        }
+    }
+
+    fn login_refused(&mut self, at: Timestamp, client: ClientId, status: u16) -> Vec<Change> {
+        let mac = self.macs.get(&client).copied();
+        self.amend(mac, |attempt| {
+            let text = format!("the disk refused the login (iSCSI status {status:#06x})");
+            if attempt.up.is_some() {
+                attempt.note(at, Stage::OsLogin, text)
+            } else {
+                attempt.fail(at, "E22", text)
+            }
+        })
+    }
+
+    fn progress(
+        &mut self,
+        at: Timestamp,
+        client: ClientId,
+        session: u64,
+        read: u64,
+        written: u64,
+    ) -> Vec<Change> {
+        let mac = self.macs.get(&client).copied();
+        self.amend(mac, |attempt| {
+            let grew = attempt.count(session, read, written);
+            attempt.last_event = attempt.last_event.max(at);
+            let old_enough = attempt
+                .memory
+                .os_login
+                .is_some_and(|login| at.millis_since(login) >= UP_BY_IO_MS);
+            let of_os = attempt.memory.os_sessions.contains(&session);
+            if attempt.up.is_none() && grew && old_enough && of_os {
+                return attempt.come_up(at, "the operating system works on its disk");
+            }
+            Vec::new()
+        })
+    }
+
+    fn session_ended(
+        &mut self,
+        at: Timestamp,
+        client: ClientId,
+        session: u64,
+        reason: SessionEnd,
+        (read, written): (u64, u64),
+    ) -> Vec<Change> {
+        let mac = self.macs.get(&client).copied();
+        self.amend(mac, |attempt| {
+            attempt.count(session, read, written);
+            if !attempt.memory.os_sessions.remove(&session) {
+                return Vec::new();
+            }
+            if attempt.memory.os_sessions.is_empty() {
+                // After a Logout the rest of the grace is short.
+                let head_start = match reason {
+                    SessionEnd::Logout => SESSION_GRACE_MS - LOGOUT_GRACE_MS,
+                    _ => 0,
+                };
+                let since = Timestamp(at.0.saturating_sub_unsigned(head_start));
+                attempt.memory.quiet_since = Some(since);
+            }
+            attempt.note(at, Stage::SessionEnded, ended_because(reason))
+        })
+    }
+}
+
+fn changed(attempt: &Attempt, steps: Vec<Step>) -> Change {
+    Change {
+        attempt: attempt.clone(),
+        steps,
+    }
+}
+
+/// When the attempt ended, if it is over by silence.
+fn expired(attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+    if let Some(since) = attempt.memory.quiet_since {
+        return (now.millis_since(since) >= SESSION_GRACE_MS).then_some(attempt.last_event);
+    }
+    let silent = now.millis_since(attempt.last_event) >= ABANDON_AFTER_MS;
+    let working = attempt.outcome == BootOutcome::Up || !attempt.memory.os_sessions.is_empty();
+    (silent && !working).then_some(attempt.last_event)
+}
+
+/// True if a firmware's DHCP exchange means that the PC was powered on anew.
+fn firmware_again(attempt: &Attempt, at: Timestamp, acknowledged: bool) -> bool {
+    if attempt.stage > Stage::Loader || attempt.memory.loader_done {
+        return true;
+    }
+    let answered = attempt.memory.firmware_ack;
+    !acknowledged && answered.is_some_and(|ack| at.millis_since(ack) >= FIRMWARE_AGAIN_MS)
+}
+
+/// True if iPXE's DHCP exchange means that the PC was powered on anew.
+fn ipxe_again(attempt: &Attempt, at: Timestamp, acknowledged: bool) -> bool {
+    if attempt.stage > Stage::Ipxe || attempt.outcome == BootOutcome::Failed {
+        return true;
+    }
+    let answered = attempt.memory.ipxe_ack;
+    !acknowledged && answered.is_some_and(|ack| at.millis_since(ack) >= IPXE_AGAIN_MS)
+}
+
+fn os_dhcp(attempt: &mut Attempt, at: Timestamp, detail: &str, acknowledged: bool) -> Vec<Step> {
+    if attempt.memory.os_login.is_none() {
+        return attempt.note(at, Stage::OsDhcp, detail);
+    }
+    let mut steps = attempt.reach(at, Stage::OsDhcp, detail);
+    if acknowledged && attempt.up.is_none() {
+        steps.extend(attempt.come_up(at, "the operating system is up"));
+    }
+    steps
+}
+
+fn firmware_login(attempt: &mut Attempt, at: Timestamp, peer: IpAddr) -> Vec<Step> {
+    // BIOS clients log in twice: the boot loader resets the drive.
+    let detail = if attempt.stage == Stage::FirmwareLogin {
+        format!("logged in again from {peer}")
+    } else {
+        format!("logged in from {peer}")
+    };
+    attempt.reach(at, Stage::FirmwareLogin, detail)
+}
+
+fn os_login(attempt: &mut Attempt, at: Timestamp, peer: IpAddr, session: u64) -> Vec<Step> {
+    let first = attempt.memory.os_login.is_none();
+    attempt.resume();
+    attempt.memory.os_login.get_or_insert(at);
+    attempt.memory.quiet_since = None;
+    attempt.memory.os_sessions.insert(session);
+    attempt.count_from_now(session);
+    if first {
+        return attempt.reach(at, Stage::OsLogin, format!("logged in from {peer}"));
+    }
+    attempt.note(at, Stage::OsLogin, format!("logged in again from {peer}"))
+}
+
+fn offered(address: Option<Ipv4Addr>, boot_file: Option<&str>) -> String {
+    let mut text = match address {
+        Some(address) => format!("offered {address}"),
+        None => "offered boot information".to_owned(),
+    };
+    if let Some(file) = boot_file {
+        text.push_str(", boot file ");
+        text.push_str(file);
+    }
+    text
+}
+
+fn acknowledged(address: Option<Ipv4Addr>) -> String {
+    match address {
+        Some(address) => format!("leased {address}"),
+        None => "acknowledged boot information".to_owned(),
+    }
+}
+
+fn ended_because(reason: SessionEnd) -> &'static str {
+    match reason {
+        SessionEnd::Logout => "logged out",
+        SessionEnd::Closed => "closed by the client",
+        SessionEnd::Reinstated => "replaced by a new login",
+        SessionEnd::Dead => "the client no longer answered",
+        SessionEnd::PowerOn => "the client powered on anew",
+        SessionEnd::Administrative => "ended by the operator",
+        SessionEnd::Shutdown => "the iSCSI service stopped",
+        SessionEnd::Protocol => "the client broke the protocol",
+    }
+}
