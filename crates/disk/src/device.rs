@@ -49,3 +49,14 @@ pub trait BlockDevice: BlockRead {
     /// If the store fails; the disk then refuses writes until it was checked.
     fn flush(&self) -> io::Result<()>;
 }
+
+/// The range must lie in the disk.
+pub(crate) fn check_range(size_bytes: u64, offset: u64, length: u64) -> io::Result<()> {
+    match offset.checked_add(length) {
+        Some(end) if end <= size_bytes => Ok(()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{length} bytes at {offset} lie outside the disk of {size_bytes} bytes"),
+        )),
+    }
+}

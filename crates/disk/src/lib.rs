@@ -1,5 +1,34 @@
 //! Golden images, versions, overlays and their maps; import of raw and qcow2.
+//!
+//! - [`Version`] is one published state of an image. It implements only [`BlockRead`], so writing to one does not compile;
+//!   one open version serves all its clients.
+//! - [`Disk`] is what an initiator sees: an overlay on a version. It implements [`BlockDevice`].
+//! - [`DiskStore`] makes, opens, rotates and resets disks; the iSCSI service owns the only one.
+//! - [`import()`] makes versions.
+//!
+//! The layout of every file is in `docs/format/`.
 
+mod block_map;
+mod data_file;
 mod device;
+mod disk;
+mod error;
+pub mod import;
+mod map_file;
+pub mod overlay;
+mod progress;
+mod store;
+mod version;
 
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};
+pub use disk::{Disk, DiskFigures};
+pub use error::{DiskError, ImportError, VersionError};
+pub use import::{ImageFormat, ImportRequest, ImportSource, clean_unfinished, import};
+pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
+pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
+pub use progress::Progress;
+pub use store::{DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, StoreOptions, StorePaths};
+pub use version::{
+    DISK_BYTES_MAX, MANIFEST_FORMAT, Manifest, SourceInfo, Sums, SumsDecodeError, Version,
+    version_directory,
+};

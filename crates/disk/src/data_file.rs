@@ -1,0 +1,111 @@
+//! A file that holds a layer's blocks at the disk's own offsets.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::io::IoSliceMut;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// Bytes written at once where the file system cannot punch holes.
+const ZERO_BYTES: usize = 256 * 1024;
+
+/// The file. Reads that must not wait fall back to plain ones where the file system cannot tell (tmpfs).
+pub(crate) struct DataFile {
+    file: File,
+    waits_unknown: AtomicBool,
+    #[cfg(test)]
+    pub(crate) sync_fails: AtomicBool,
+}
+
+impl DataFile {
+    pub(crate) fn open_read_only(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(File::open(path)?))
+    }
+
+    pub(crate) fn open_writable(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self::new(file))
+    }
+
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            waits_unknown: AtomicBool::new(false),
+            #[cfg(test)]
+            sync_fails: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// As `read_at`, but `WouldBlock` unless all of it is in the page cache.
+    pub(crate) fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.waits_unknown.load(Ordering::Relaxed) {
+            return self.read_at(offset, buffer);
+        }
+        let wanted = buffer.len();
+        let read = rustix::io::preadv2(
+            &self.file,
+            &mut [IoSliceMut::new(buffer)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        );
+        match read {
+            Ok(read) if read == wanted => Ok(()),
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.waits_unknown.store(true, Ordering::Relaxed);
+                self.read_at(offset, buffer)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    /// Makes the range read as zeros, and gives its space back where the file system can.
+    pub(crate) fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, length) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(offset, length),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = vec![0; ZERO_BYTES];
+        let mut done = 0;
+        while done < length {
+            let piece = (length - done).min(ZERO_BYTES as u64);
+            self.write_at(offset + done, &zeros[..piece as usize])?;
+            done += piece;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.sync_fails.load(Ordering::Relaxed) {
+            return Err(Errno::IO.into());
+        }
+        self.file.sync_data()
+    }
+
+    /// Bytes of storage that the file takes.
+    pub(crate) fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}

@@ -1,0 +1,347 @@
+//! A client's disk: an overlay on a version.
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dess_model::{DiskState, VersionRef};
+
+use crate::data_file::DataFile;
+use crate::device::{BLOCK_BYTES, BlockDevice, BlockRead, check_range};
+use crate::overlay::durable::DurableMap;
+use crate::overlay::{Overlay, OverlayDescriptor, OverlayKind};
+use crate::version::Version;
+
+/// Locks for writes that cover a block only in part; a block's lock is its number modulo this.
+const BLOCK_LOCKS: usize = 64;
+
+const READY: u8 = 0;
+const READ_ONLY: u8 = 1;
+const RETIRED: u8 = 2;
+
+/// What one initiator sees. All methods may be called from several threads; overlapping ranges are ordered by the
+/// caller, ranges that only share a block are not.
+///
+/// ```text
+/// Ready --flush fails--> ReadOnly        (until opened anew)
+///   |                       |
+///   +--reset, rotation------+--> retired (every access fails: a newer overlay took its place)
+/// ```
+pub struct Disk {
+    base: Arc<Version>,
+    overlay: Overlay,
+    state: AtomicU8,
+    block_locks: [Mutex<()>; BLOCK_LOCKS],
+}
+
+/// Figures of an open disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskFigures {
+    /// Whether it can be written.
+    pub state: DiskState,
+    /// Size in bytes, as the initiator sees it.
+    pub size_bytes: u64,
+    /// Blocks of 4096 bytes that the overlay maps (written or discarded).
+    pub mapped_blocks: u64,
+    /// Bytes of storage that the overlay takes.
+    pub allocated_bytes: u64,
+    /// Counts the overlays that this disk has had, from 1.
+    pub generation: u64,
+}
+
+impl Disk {
+    pub(crate) fn new(base: Arc<Version>, overlay: Overlay) -> Self {
+        Self {
+            base,
+            overlay,
+            state: AtomicU8::new(READY),
+            block_locks: [const { Mutex::new(()) }; BLOCK_LOCKS],
+        }
+    }
+
+    /// What the overlay is.
+    pub fn descriptor(&self) -> &OverlayDescriptor {
+        &self.overlay.descriptor
+    }
+
+    /// The version below it: for a persistent disk the one from which it was made, which may be older than the one
+    /// assigned now.
+    pub fn base(&self) -> VersionRef {
+        self.overlay.descriptor.base
+    }
+
+    /// Whether it can be written.
+    pub fn state(&self) -> DiskState {
+        match self.state.load(Ordering::Acquire) {
+            READY => DiskState::Ready,
+            _ => DiskState::ReadOnly,
+        }
+    }
+
+    /// Its figures now.
+    ///
+    /// # Errors
+    /// If the overlay cannot be looked at.
+    pub fn figures(&self) -> io::Result<DiskFigures> {
+        Ok(DiskFigures {
+            state: self.state(),
+            size_bytes: self.size_bytes(),
+            mapped_blocks: self.overlay.map.held(),
+            allocated_bytes: self.overlay.data.allocated_bytes()?,
+            generation: self.overlay.descriptor.generation,
+        })
+    }
+
+    /// Ends this overlay's service: a newer one took its place.
+    pub(crate) fn retire(&self) {
+        self.state.store(RETIRED, Ordering::Release);
+    }
+
+    fn check_readable(&self) -> io::Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            RETIRED => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the disk was reset or rotated; log in again",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            READ_ONLY => Err(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "a flush of the overlay failed; writes are refused until it is opened anew",
+            )),
+            _ => self.check_readable(),
+        }
+    }
+
+    /// One read per run of blocks that come from the same place.
+    fn read_with(
+        &self,
+        mut offset: u64,
+        buffer: &mut [u8],
+        overlay: impl Fn(&DataFile, u64, &mut [u8]) -> io::Result<()>,
+        base: impl Fn(&Version, u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        check_range(self.size_bytes(), offset, buffer.len() as u64)?;
+        self.check_readable()?;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let block = offset / BLOCK_BYTES;
+            let end = (offset + rest.len() as u64).div_ceil(BLOCK_BYTES);
+            let (held, run) = self.overlay.map.run(block, end - block);
+            let bytes = ((block + run) * BLOCK_BYTES - offset).min(rest.len() as u64);
+            let (part, tail) = rest.split_at_mut(bytes as usize);
+            if held {
+                overlay(&self.overlay.data, offset, part)?;
+            } else {
+                base(&self.base, offset, part)?;
+            }
+            rest = tail;
+            offset += bytes;
+        }
+        Ok(())
+    }
+
+    /// Adds blocks to the map: live map first, then memory, so that nobody who sees a block as mapped can
+    /// acknowledge a write to it that the next process would not find.
+    fn map_blocks(&self, blocks: Range<u64>) -> io::Result<()> {
+        let live = &self.overlay.live;
+        self.overlay
+            .map
+            .add(blocks, &mut |first, words| live.write(first, words))
+    }
+
+    /// Writes bytes that cover whole blocks, up to the end of the disk.
+    ///
+    /// Order: data, live map, memory. Dies after the data: unmapped blocks are still read from the base, mapped ones hold
+    /// the new bytes; not acknowledged either way. Dies after the live map: the next process finds the write.
+    fn write_blocks(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.overlay.data.write_at(offset, data)?;
+        self.map_blocks(blocks_of(offset, data.len() as u64))
+    }
+
+    /// Writes bytes within one block.
+    ///
+    /// Order for an unmapped block, under its lock: read the rest from the base, write the whole block, live map, memory. Dies
+    /// anywhere before the live map: the base is read. For a mapped block only the bytes are written; a writer that finds the block
+    /// mapped comes after the one who filled it, so neither loses bytes.
+    fn write_in_block(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let block = offset / BLOCK_BYTES;
+        let _block = self.lock_block(block);
+        if self.overlay.map.holds_all(block..block + 1) {
+            return self.overlay.data.write_at(offset, data);
+        }
+        let start = block * BLOCK_BYTES;
+        let length = (self.size_bytes() - start).min(BLOCK_BYTES) as usize;
+        let mut whole = [0; BLOCK_BYTES as usize];
+        self.base.read_at(start, &mut whole[..length])?;
+        let at = (offset - start) as usize;
+        whole[at..at + data.len()].copy_from_slice(data);
+        self.overlay.data.write_at(start, &whole)?;
+        self.map_blocks(block..block + 1)
+    }
+
+    /// Discards whole blocks.
+    ///
+    /// Order: punch, live map, memory. Dies after the punch: mapped blocks are discarded already, unmapped ones are as before.
+    /// Blocks that are zero in the base and unmapped are left alone: they cost nothing and read as zeros.
+    fn discard_blocks(&self, blocks: Range<u64>) -> io::Result<()> {
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let (held, run) = self.overlay.map.run(block, blocks.end - block);
+            let (zero, run) = if held {
+                (false, run)
+            } else {
+                let (layer, run) = self.base.locate(block, run);
+                (layer.is_none(), run)
+            };
+            if !zero {
+                let offset = block * BLOCK_BYTES;
+                self.overlay.data.punch(offset, run * BLOCK_BYTES)?;
+                self.map_blocks(block..block + run)?;
+            }
+            block += run;
+        }
+        Ok(())
+    }
+
+    /// Splits a range at block borders: `partial` gets pieces within one block, `whole` gets whole blocks (the last
+    /// block of the disk counts as whole if it is covered to the disk's end).
+    fn split(
+        &self,
+        range: Range<u64>,
+        partial: &mut dyn FnMut(Range<u64>) -> io::Result<()>,
+        whole: &mut dyn FnMut(Range<u64>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let first_border = range.start.next_multiple_of(BLOCK_BYTES);
+        let last_border = match range.end == self.size_bytes() {
+            true => range.end,
+            false => range.end / BLOCK_BYTES * BLOCK_BYTES,
+        };
+        if first_border > last_border {
+            return partial(range);
+        }
+        if range.start < first_border {
+            partial(range.start..first_border)?;
+        }
+        if first_border < last_border {
+            whole(first_border..last_border)?;
+        }
+        if last_border < range.end {
+            partial(last_border..range.end)?;
+        }
+        Ok(())
+    }
+
+    fn lock_block(&self, block: u64) -> MutexGuard<'_, ()> {
+        self.block_locks[block as usize % BLOCK_LOCKS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Order: take the changed words, sync data, append records, sync records. Words are taken first, so the data of each was
+    /// written before and is covered by the sync. Cut before the records are whole: the old map holds, and the torn
+    /// rest is cut off at the next open. `docs/format/overlay.md` has every case.
+    fn flush_durably(&self, durable: &mut DurableMap) -> io::Result<()> {
+        let words = self.overlay.map.take_dirty();
+        let full = (self.overlay.map.held() / 64) as usize;
+        let compacted = durable
+            .wants_compaction(words.len(), full)
+            .then(|| self.overlay.map.words())
+            .filter(|all| durable.wants_compaction(words.len(), all.len()));
+        self.overlay.data.sync_data()?;
+        match compacted {
+            Some(all) => durable.compact(&all),
+            None if words.is_empty() => Ok(()),
+            None => durable.append(&words),
+        }
+    }
+}
+
+impl BlockRead for Disk {
+    fn size_bytes(&self) -> u64 {
+        self.base.size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_with(offset, buffer, DataFile::read_at, Version::read_at)
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_with(offset, buffer, DataFile::try_read_at, Version::try_read_at)
+    }
+}
+
+impl BlockDevice for Disk {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let length = data.len() as u64;
+        check_range(self.size_bytes(), offset, length)?;
+        self.check_writable()?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.overlay.map.holds_all(blocks_of(offset, length)) {
+            return self.overlay.data.write_at(offset, data);
+        }
+        let piece = |range: &Range<u64>| {
+            &data[(range.start - offset) as usize..(range.end - offset) as usize]
+        };
+        self.split(
+            offset..offset + length,
+            &mut |range| self.write_in_block(range.start, piece(&range)),
+            &mut |range| self.write_blocks(range.start, piece(&range)),
+        )
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        check_range(self.size_bytes(), offset, length)?;
+        self.check_writable()?;
+        if length == 0 {
+            return Ok(());
+        }
+        let zeros = [0; BLOCK_BYTES as usize];
+        self.split(
+            offset..offset + length,
+            &mut |range| {
+                let bytes = (range.end - range.start) as usize;
+                self.write_in_block(range.start, &zeros[..bytes])
+            },
+            &mut |range| self.discard_blocks(blocks_of(range.start, range.end - range.start)),
+        )
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.check_writable()?;
+        let Some(durable) = &self.overlay.durable else {
+            return Ok(());
+        };
+        debug_assert_eq!(self.overlay.descriptor.kind, OverlayKind::Persistent);
+        let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another flush may have failed while this one waited for the lock.
+        self.check_writable()?;
+        self.flush_durably(&mut durable).inspect_err(|error| {
+            let generation = self.overlay.descriptor.generation;
+            let failed =
+                self.state
+                    .compare_exchange(READY, READ_ONLY, Ordering::AcqRel, Ordering::Acquire);
+            if failed.is_ok() {
+                tracing::error!(
+                    disk.id = %self.overlay.descriptor.disk, generation, %error,
+                    "a flush failed; the overlay refuses writes from now on"
+                );
+            }
+        })
+    }
+}
+
+/// The blocks that a range of bytes touches.
+fn blocks_of(offset: u64, length: u64) -> Range<u64> {
+    offset / BLOCK_BYTES..(offset + length).div_ceil(BLOCK_BYTES)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Errors, one enum per kind of caller.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dess_model::{DiskId, VersionRef};
+
+/// A version that cannot be opened or verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// A file of it cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of it is not what this release writes.
+    #[error("{path} is damaged or of another release: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, for people.
+        reason: String,
+    },
+    /// The content does not have the recorded checksum.
+    #[error(
+        "{path} does not hold what was imported: wrong checksum from byte {offset} of the disk on"
+    )]
+    Checksum {
+        /// The data file.
+        path: PathBuf,
+        /// First byte of the chunk that differs.
+        offset: u64,
+    },
+    /// The caller asked to stop.
+    #[error("verification was cancelled")]
+    Cancelled,
+}
+
+impl VersionError {
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A disk that cannot be made, opened, reset or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A file or directory of the store fails.
+    #[error("cannot {action} {path}")]
+    Store {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process owns the overlays.
+    #[error(
+        "the overlays in {path} are in use by another process (is another iSCSI service running?)"
+    )]
+    InUse {
+        /// The overlay directory.
+        path: PathBuf,
+    },
+    /// The overlay cannot be trusted.
+    #[error("the overlay {path} is damaged: {reason}; check it, or reset the disk")]
+    Damaged {
+        /// Its directory or file.
+        path: PathBuf,
+        /// What is wrong, for people.
+        reason: String,
+    },
+    /// The version below the overlay cannot be opened.
+    #[error("the version {version} that disk {disk} was made from cannot be opened")]
+    Base {
+        /// The disk.
+        disk: DiskId,
+        /// Its version.
+        version: VersionRef,
+        /// Cause.
+        #[source]
+        source: VersionError,
+    },
+    /// The version's content is not that from which the overlay was made.
+    #[error(
+        "the overlay of disk {disk} was made from other content of version {version}; reset the disk"
+    )]
+    ForeignBase {
+        /// The disk.
+        disk: DiskId,
+        /// Its version.
+        version: VersionRef,
+    },
+    /// The map of a volatile overlay was removed while the machine ran.
+    #[error(
+        "the live map {path} is gone, and with it what disk {disk} wrote since its power-on; power the client on again"
+    )]
+    LiveMapLost {
+        /// The disk.
+        disk: DiskId,
+        /// Where it was.
+        path: PathBuf,
+    },
+}
+
+impl DiskError {
+    pub(crate) fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Store {
+            action,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// An import that was not done. Nothing of it is visible afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The source cannot be read.
+    #[error("cannot read {path} at byte {offset}")]
+    Source {
+        /// The source.
+        path: PathBuf,
+        /// Where in the file, or in the disk for formats with a mapping.
+        offset: u64,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The source is not a whole image of a supported kind.
+    #[error("{path} cannot be imported: {reason} (at byte {offset})")]
+    Refused {
+        /// The source, or the backing file at fault.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The store cannot be written.
+    #[error("cannot {action} {path}")]
+    Store {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The version exists already, or another import makes it.
+    #[error("version {version} exists already or is being imported")]
+    Exists {
+        /// The version.
+        version: VersionRef,
+    },
+    /// The caller asked to stop.
+    #[error("the import was cancelled")]
+    Cancelled,
+}
+
+impl ImportError {
+    pub(crate) fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Store {
+            action,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn source(path: &Path, offset: u64) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Source {
+            path,
+            offset,
+            source,
+        }
+    }
+
+    pub(crate) fn refused(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Refused {
+            path: path.to_owned(),
+            offset,
+            reason: reason.into(),
+        }
+    }
+}

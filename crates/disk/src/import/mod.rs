@@ -1,0 +1,242 @@
+//! Import: makes a version out of a raw or qcow2 file (`docs/format/version.md`).
+
+mod qcow2;
+mod source;
+mod writer;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dess_model::{ImageId, Timestamp, VersionRef};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+pub use qcow2::{Qcow2DecodeError, Qcow2Header};
+
+use crate::error::ImportError;
+use crate::overlay::durable::sync_parent;
+use crate::progress::{Progress, Throttle};
+use crate::version::{CHUNK_BYTES, DISK_BYTES_MAX, Manifest, version_directory};
+use source::Source;
+use writer::{Chunk, VersionWriter};
+
+const UNFINISHED_PREFIX: &str = ".import-";
+
+/// Format of a file that can be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// The bytes of the disk.
+    Raw,
+    /// QEMU's format, version 2 or 3, with or without backing files and deflate-compressed clusters.
+    Qcow2,
+}
+
+/// What to import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportSource {
+    /// The file (raw: also a block device). Backing files of a qcow2 must lie in the same directory or below.
+    pub path: PathBuf,
+    /// Its format; `None` to tell by its first bytes.
+    pub format: Option<ImageFormat>,
+}
+
+/// An import to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// The image directory of the store.
+    pub images: PathBuf,
+    /// The version to make. It must not exist.
+    pub version: VersionRef,
+    /// From what.
+    pub source: ImportSource,
+    /// For people.
+    pub comment: String,
+    /// Now.
+    pub created: Timestamp,
+}
+
+/// Imports a version. It becomes visible at once when it is whole and synced; after an error, a cancellation or a crash nothing
+/// of it is visible, and it can simply be started again.
+///
+/// `progress` is called at most about ten times a second; `cancelled` is asked once per MiB. May take minutes: call it from a thread
+/// that may wait.
+///
+/// # Errors
+/// If the source is damaged, truncated or not supported, the version exists, the store cannot be written, or
+/// `cancelled` said so.
+pub fn import(
+    request: &ImportRequest,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Manifest, ImportError> {
+    let source = Source::open(&request.source)?;
+    let target = version_directory(&request.images, request.version);
+    if target.exists() {
+        return Err(ImportError::Exists {
+            version: request.version,
+        });
+    }
+    let unfinished = Unfinished::begin(&target, request.version)?;
+    let manifest = copy(request, &source, &unfinished.path, progress, cancelled)?;
+    unfinished.publish(&target, request.version)?;
+    info!(
+        version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
+        "imported {} as version {}", manifest.source.name, request.version
+    );
+    Ok(manifest)
+}
+
+/// Removes what crashed imports have left; imports that still run keep theirs. Returns how many were removed.
+///
+/// # Errors
+/// If a directory cannot be read or removed.
+pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
+    let mut removed = 0;
+    for image in entries(images)? {
+        let named = image.file_name().and_then(|name| name.to_str());
+        if named.is_none_or(|name| ImageId::from_str(name).is_err()) {
+            continue;
+        }
+        for version in entries(&image)? {
+            let name = version.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with(UNFINISHED_PREFIX))
+                && lock(&version)
+                    .map_err(ImportError::store("lock", &version))?
+                    .is_some()
+            {
+                fs::remove_dir_all(&version).map_err(ImportError::store("remove", &version))?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn copy(
+    request: &ImportRequest,
+    source: &Source,
+    directory: &Path,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Manifest, ImportError> {
+    let source_bytes = source.size_bytes();
+    let path = &request.source.path;
+    if source_bytes == 0 {
+        return Err(ImportError::refused(path, 0, "it is empty"));
+    }
+    if source_bytes > DISK_BYTES_MAX {
+        let reason = format!("a disk of {source_bytes} bytes is larger than 256 TiB");
+        return Err(ImportError::refused(path, 0, reason));
+    }
+    let size_bytes = source_bytes.next_multiple_of(512);
+    let mut writer = VersionWriter::create(directory, request.version, size_bytes)?;
+    let mut throttle = Throttle::new(progress, size_bytes);
+    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    let mut offset = 0;
+    while offset < size_bytes {
+        if cancelled() {
+            return Err(ImportError::Cancelled);
+        }
+        let length = (size_bytes - offset).min(CHUNK_BYTES);
+        let readable = (source_bytes - offset).min(length);
+        if source.reads_as_zero(offset, readable)? {
+            writer.push(Chunk::Zeros(length))?;
+        } else {
+            let chunk = &mut buffer[..length as usize];
+            let (read, padding) = chunk.split_at_mut(readable as usize);
+            source.read(offset, read)?;
+            padding.fill(0);
+            writer.push(Chunk::Bytes(chunk))?;
+        }
+        offset += length;
+        throttle.done(offset);
+    }
+    let manifest = writer.finish(source.info(), &request.comment, request.created)?;
+    throttle.finish();
+    Ok(manifest)
+}
+
+/// The directory in which a version is built; removed unless it is published.
+struct Unfinished {
+    path: PathBuf,
+    published: bool,
+    /// Locked while the import runs, so that nobody cleans it away.
+    _lock: File,
+}
+
+impl Unfinished {
+    fn begin(target: &Path, version: VersionRef) -> Result<Self, ImportError> {
+        let path = target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number));
+        let create = || fs::create_dir_all(&path).map_err(ImportError::store("create", &path));
+        create()?;
+        let held = lock(&path).map_err(ImportError::store("lock", &path))?;
+        let Some(held) = held else {
+            return Err(ImportError::Exists { version });
+        };
+        // What a crashed import has left in it is of no use: the source may have changed since.
+        for left in entries(&path)? {
+            fs::remove_file(&left).map_err(ImportError::store("remove", &left))?;
+        }
+        Ok(Self {
+            path,
+            published: false,
+            _lock: held,
+        })
+    }
+
+    /// Order: all files and the directory are synced by now; rename; sync the parent. A crash before the rename leaves what
+    /// `clean_unfinished` removes, after it a whole version.
+    fn publish(mut self, target: &Path, version: VersionRef) -> Result<(), ImportError> {
+        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(ImportError::Exists { version }),
+            Err(error) => return Err(ImportError::store("rename", &self.path)(error.into())),
+        }
+        self.published = true;
+        for name in [Some(target), target.parent()].into_iter().flatten() {
+            sync_parent(name).map_err(ImportError::store("sync", name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            warn!(path = %self.path.display(), %error, "an unfinished import stays until the next start");
+        }
+    }
+}
+
+/// Locks a directory; `None` if another process holds it.
+fn lock(directory: &Path) -> io::Result<Option<File>> {
+    let file = File::open(directory)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Paths in a directory; none if it does not exist.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let error = || ImportError::store("read", directory);
+    let listing = match fs::read_dir(directory) {
+        Ok(listing) => listing,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(other) => return Err(error()(other)),
+    };
+    listing
+        .map(|entry| entry.map(|entry| entry.path()).map_err(error()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

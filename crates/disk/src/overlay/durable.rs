@@ -1,0 +1,98 @@
+//! The durable map of a persistent overlay (`docs/format/overlay.md`).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::block_map::Word;
+use crate::map_file::{MapContent, MapHeader, RECORDS_OFFSET, records_bytes};
+
+/// Records below this are never compacted.
+const COMPACT_BYTES: u64 = 4 << 20;
+/// How many times a full map the records may take.
+const COMPACT_FACTOR: u64 = 4;
+
+/// Appends records; knows where and with which numbers.
+pub(crate) struct DurableMap {
+    path: PathBuf,
+    header: MapHeader,
+    file: File,
+    end: u64,
+    next_sequence: u64,
+    next_flush: u64,
+}
+
+impl DurableMap {
+    /// Makes a synced file at `path` that holds `words`, replacing one that is there at once.
+    pub(crate) fn create(path: &Path, header: &MapHeader, words: &[Word]) -> io::Result<Self> {
+        let unfinished = path.with_extension("new");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&unfinished)?;
+        let mut bytes = header.encode_file();
+        let next_sequence = header.encode_flush(words, 1, 0, &mut bytes);
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        sync_parent(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            header: *header,
+            file,
+            end: bytes.len() as u64,
+            next_sequence,
+            next_flush: 2,
+        })
+    }
+
+    /// Continues a file that ends clean.
+    pub(crate) fn resume(path: &Path, content: &MapContent) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            header: content.header,
+            file,
+            end: content.valid_bytes,
+            next_sequence: content.next_sequence,
+            next_flush: content.last_flush + 1,
+        })
+    }
+
+    /// True if `words` more words should rather go into a new file.
+    pub(crate) fn wants_compaction(&self, words: usize, full: usize) -> bool {
+        let records = self.end - RECORDS_OFFSET as u64 + records_bytes(words);
+        records > COMPACT_BYTES && records > COMPACT_FACTOR * records_bytes(full)
+    }
+
+    /// Appends one flush and syncs it.
+    pub(crate) fn append(&mut self, words: &[Word]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let records =
+            self.header
+                .encode_flush(words, self.next_flush, self.next_sequence, &mut bytes);
+        self.file.write_all_at(&bytes, self.end)?;
+        self.file.sync_data()?;
+        self.end += bytes.len() as u64;
+        self.next_sequence += records;
+        self.next_flush += 1;
+        Ok(())
+    }
+
+    /// Replaces the file by one that holds only `words`.
+    pub(crate) fn compact(&mut self, words: &[Word]) -> io::Result<()> {
+        *self = Self::create(&self.path, &self.header, words)?;
+        Ok(())
+    }
+}
+
+/// Makes the name of `path` in its directory durable.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,124 @@
+//! The live map: the overlay's map in a file system in memory, written before a write is acknowledged.
+//! Why it is not mapped into memory: `docs/adr/0002-live-map-without-mmap.md`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use dess_model::DiskId;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::block_map::{BlockMap, WORD_BLOCKS, Word};
+use crate::map_file::{MapHeader, SLOT_BYTES};
+
+const WORD_BYTES: u64 = 8;
+const WORDS_OFFSET: u64 = SLOT_BYTES as u64;
+const READ_BYTES: usize = 64 * 1024;
+
+pub(crate) struct LiveMap {
+    file: File,
+}
+
+/// Path of a live map.
+pub(crate) fn live_path(directory: &Path, disk: DiskId, generation: u64) -> PathBuf {
+    directory.join(format!("{}-{generation}.map", disk.simple()))
+}
+
+impl LiveMap {
+    /// Makes the file with these words. It gets its name only when it is whole: a half-made map would be
+    /// taken for one that lost writes.
+    pub(crate) fn create(path: &Path, header: &MapHeader, map: &BlockMap) -> io::Result<Self> {
+        let unfinished = path.with_extension("new");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&unfinished)?;
+        let words = map.blocks().div_ceil(WORD_BLOCKS);
+        file.set_len(WORDS_OFFSET + words * WORD_BYTES)?;
+        let live = Self { file };
+        live.file.write_all_at(&header.encode(), 0)?;
+        for (word, bits) in map.words() {
+            live.write(u64::from(word), &[bits])?;
+        }
+        fs::rename(&unfinished, path)?;
+        Ok(live)
+    }
+
+    /// Opens the file if it is there and belongs to `header`, that is also to this boot.
+    pub(crate) fn open(path: &Path, header: &MapHeader) -> io::Result<Option<Self>> {
+        Self::open_if(path, |found| found == header)
+    }
+
+    /// As `open`, but takes the map of any boot: for an overlay that was put away.
+    pub(crate) fn open_any_boot(path: &Path, header: &MapHeader) -> io::Result<Option<Self>> {
+        Self::open_if(path, |found| {
+            found.owner == header.owner && found.number == header.number
+        })
+    }
+
+    fn open_if(path: &Path, belongs: impl Fn(&MapHeader) -> bool) -> io::Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut slot = [0; SLOT_BYTES];
+        match file.read_exact_at(&mut slot, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let matches = MapHeader::decode(&slot).is_ok_and(|found| belongs(&found));
+        Ok(matches.then_some(Self { file }))
+    }
+
+    /// Writes whole words, from number `first` on.
+    pub(crate) fn write(&self, first: u64, words: &[u64]) -> io::Result<()> {
+        let offset = WORDS_OFFSET + first * WORD_BYTES;
+        match words {
+            [word] => self.file.write_all_at(&word.to_le_bytes(), offset),
+            words => {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                self.file.write_all_at(&bytes, offset)
+            }
+        }
+    }
+
+    /// All words that are not zero. Reads only what the sparse file holds.
+    pub(crate) fn words(&self) -> io::Result<Vec<Word>> {
+        let mut words = Vec::new();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut offset = WORDS_OFFSET;
+        while let Some(start) = seek(&self.file, SeekFrom::Data(offset))? {
+            let end = seek(&self.file, SeekFrom::Hole(start))?.unwrap_or(start);
+            offset = start.max(WORDS_OFFSET) / WORD_BYTES * WORD_BYTES;
+            while offset < end {
+                let length = (end - offset)
+                    .min(READ_BYTES as u64)
+                    .next_multiple_of(WORD_BYTES);
+                let part = &mut buffer[..length as usize];
+                self.file.read_exact_at(part, offset)?;
+                let first = (offset - WORDS_OFFSET) / WORD_BYTES;
+                let found = part.as_chunks::<8>().0.iter().zip(first..);
+                words.extend(found.filter_map(|(bytes, index)| {
+                    let bits = u64::from_le_bytes(*bytes);
+                    (bits != 0).then_some((u32::try_from(index).ok()?, bits))
+                }));
+                offset += length;
+            }
+        }
+        Ok(words)
+    }
+}
+
+fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, to) {
+        Ok(offset) => Ok(Some(offset)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,185 @@
+//! Overlays: what one client wrote.
+
+mod boot_id;
+mod check;
+mod descriptor;
+pub(crate) mod durable;
+pub(crate) mod live;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tracing::warn;
+
+pub use boot_id::BootId;
+pub use check::{CheckReport, check};
+pub(crate) use descriptor::DESCRIPTOR_FILE;
+pub use descriptor::{OverlayDescriptor, OverlayKind};
+
+use crate::BLOCK_BYTES;
+use crate::block_map::BlockMap;
+use crate::data_file::DataFile;
+use crate::error::DiskError;
+use crate::map_file::{self, MapContent, MapEnd, MapKind};
+use durable::DurableMap;
+use live::LiveMap;
+
+pub(crate) const DATA_FILE: &str = "data";
+pub(crate) const MAP_FILE: &str = "map";
+
+/// The open files of one overlay and its map in memory.
+pub(crate) struct Overlay {
+    pub(crate) descriptor: OverlayDescriptor,
+    pub(crate) data: DataFile,
+    pub(crate) map: BlockMap,
+    pub(crate) live: LiveMap,
+    /// Persistent overlays only.
+    pub(crate) durable: Option<Mutex<DurableMap>>,
+}
+
+impl Overlay {
+    /// Makes the files of an empty overlay in `directory`, which must exist and be empty, and its live map.
+    ///
+    /// Order: files, then (persistent) sync of each and of the directory. The caller renames the directory
+    /// afterwards, so a crash in here leaves only what the next start removes.
+    pub(crate) fn create(
+        directory: &Path,
+        live_path: &Path,
+        descriptor: &OverlayDescriptor,
+    ) -> Result<(), DiskError> {
+        let persistent = descriptor.kind == OverlayKind::Persistent;
+        let path = directory.join(DESCRIPTOR_FILE);
+        write_file(&path, descriptor.encode().as_bytes(), persistent)
+            .map_err(DiskError::store("write", &path))?;
+        let path = directory.join(DATA_FILE);
+        create_data(&path, descriptor.size_bytes, persistent)
+            .map_err(DiskError::store("create", &path))?;
+        if persistent {
+            let path = directory.join(MAP_FILE);
+            DurableMap::create(&path, &descriptor.map_header(MapKind::Overlay), &[])
+                .map_err(DiskError::store("create", &path))?;
+        }
+        let empty = BlockMap::new(descriptor.size_bytes);
+        LiveMap::create(live_path, &descriptor.map_header(MapKind::Live), &empty)
+            .map_err(DiskError::store("create", live_path))?;
+        Ok(())
+    }
+
+    /// Opens the overlay in `directory`. `boot_id` is that of the running kernel.
+    pub(crate) fn open(
+        directory: &Path,
+        live_path: &Path,
+        mut descriptor: OverlayDescriptor,
+        boot_id: BootId,
+    ) -> Result<Self, DiskError> {
+        let path = directory.join(DATA_FILE);
+        let data = DataFile::open_writable(&path).map_err(DiskError::store("open", &path))?;
+        let length = data.len().map_err(DiskError::store("read", &path))?;
+        if length != descriptor.size_bytes.next_multiple_of(BLOCK_BYTES) {
+            return Err(DiskError::damaged(&path, "it has the wrong length"));
+        }
+        // A live map names the boot in which it was written, which for a persistent overlay is not the boot in
+        // which the overlay was made.
+        let made_in = std::mem::replace(&mut descriptor.boot_id, boot_id);
+        let live_header = descriptor.map_header(MapKind::Live);
+        descriptor.boot_id = made_in;
+        let live =
+            LiveMap::open(live_path, &live_header).map_err(DiskError::store("open", live_path))?;
+        let map = BlockMap::new(descriptor.size_bytes);
+        let durable = match descriptor.kind {
+            OverlayKind::Volatile => None,
+            OverlayKind::Persistent => {
+                let path = directory.join(MAP_FILE);
+                let content = read_map(&path, &descriptor)?;
+                join_all(&map, &content.words, false, &path)?;
+                Some(Mutex::new(resume(&path, &content, &map)?))
+            }
+        };
+        let live = match live {
+            Some(live) => {
+                let words = live.words().map_err(DiskError::store("read", live_path))?;
+                join_all(&map, &words, true, live_path)?;
+                live
+            }
+            None if durable.is_some() => LiveMap::create(live_path, &live_header, &map)
+                .map_err(DiskError::store("create", live_path))?,
+            None => {
+                return Err(DiskError::LiveMapLost {
+                    disk: descriptor.disk,
+                    path: live_path.to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            descriptor,
+            data,
+            map,
+            live,
+            durable,
+        })
+    }
+}
+
+/// Reads and judges the map of an overlay.
+pub(crate) fn read_map(
+    path: &Path,
+    descriptor: &OverlayDescriptor,
+) -> Result<MapContent, DiskError> {
+    let bytes = fs::read(path).map_err(DiskError::store("read", path))?;
+    let content = map_file::decode_map(&bytes)
+        .map_err(|error| DiskError::damaged(path, error.to_string()))?;
+    if content.header != descriptor.map_header(MapKind::Overlay) {
+        return Err(DiskError::damaged(path, "it belongs to another overlay"));
+    }
+    if content.end == MapEnd::Damaged {
+        let reason = format!("the record at byte {} is broken", content.valid_bytes);
+        return Err(DiskError::damaged(path, reason));
+    }
+    Ok(content)
+}
+
+/// A torn end is the rest of a flush that was never acknowledged: the map is written anew without it, so that
+/// later flushes follow whole ones only.
+fn resume(path: &Path, content: &MapContent, map: &BlockMap) -> Result<DurableMap, DiskError> {
+    match content.end {
+        MapEnd::Clean => DurableMap::resume(path, content),
+        MapEnd::Torn | MapEnd::Damaged => {
+            warn!(path = %path.display(), bytes = content.valid_bytes, "cut an unfinished flush off an overlay's map");
+            DurableMap::create(path, &content.header, &map.words())
+        }
+    }
+    .map_err(DiskError::store("write", path))
+}
+
+fn join_all(
+    map: &BlockMap,
+    words: &[(u32, u64)],
+    dirty: bool,
+    path: &Path,
+) -> Result<(), DiskError> {
+    if words.iter().all(|&word| map.join(word, dirty)) {
+        Ok(())
+    } else {
+        Err(DiskError::damaged(path, "it names blocks outside the disk"))
+    }
+}
+
+fn create_data(path: &PathBuf, size_bytes: u64, sync: bool) -> io::Result<()> {
+    let file = File::create_new(path)?;
+    file.set_len(size_bytes.next_multiple_of(BLOCK_BYTES))?;
+    if sync { file.sync_all() } else { Ok(()) }
+}
+
+fn write_file(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {
+    fs::write(path, content)?;
+    if sync {
+        File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

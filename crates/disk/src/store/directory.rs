@@ -1,0 +1,223 @@
+//! Directory of one disk: names, generations and the renames between them (`docs/format/overlay.md`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dess_model::DiskId;
+
+use crate::error::DiskError;
+use crate::overlay::durable::sync_parent;
+use crate::overlay::{OverlayDescriptor, OverlayKind};
+
+/// State of one overlay directory, as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    New,
+    Current(OverlayKind),
+    Old,
+    Drop,
+}
+
+/// One overlay directory.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) stage: Stage,
+    pub(super) generation: u64,
+    pub(super) path: PathBuf,
+}
+
+/// The current overlay.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) kind: OverlayKind,
+    pub(super) generation: u64,
+    pub(super) path: PathBuf,
+}
+
+pub(super) struct DiskDirectory {
+    path: PathBuf,
+}
+
+impl DiskDirectory {
+    pub(super) fn new(overlays: &Path, disk: DiskId) -> Self {
+        Self {
+            path: overlays.join(disk.simple()),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Overlay directories by generation, lowest first.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, DiskError> {
+        let error = || DiskError::store("read", &self.path);
+        let directory = match fs::read_dir(&self.path) {
+            Ok(directory) => directory,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(other) => return Err(error()(other)),
+        };
+        let mut entries = Vec::new();
+        for entry in directory {
+            let entry = entry.map_err(error())?;
+            let name = entry.file_name();
+            if let Some((stage, generation)) = name.to_str().and_then(parse_name) {
+                entries.push(Entry {
+                    stage,
+                    generation,
+                    path: entry.path(),
+                });
+            }
+        }
+        entries.sort_by_key(|entry| entry.generation);
+        Ok(entries)
+    }
+
+    /// The current overlay: that with the highest generation.
+    pub(super) fn current(&self) -> Result<Option<Found>, DiskError> {
+        let entries = self.entries()?;
+        Ok(entries
+            .into_iter()
+            .rev()
+            .find_map(|entry| match entry.stage {
+                Stage::Current(kind) => Some(Found {
+                    kind,
+                    generation: entry.generation,
+                    path: entry.path,
+                }),
+                Stage::New | Stage::Old | Stage::Drop => None,
+            }))
+    }
+
+    pub(super) fn next_generation(&self) -> Result<u64, DiskError> {
+        let highest = self.entries()?.last().map_or(0, |entry| entry.generation);
+        Ok(highest + 1)
+    }
+
+    /// Makes the empty directory in which an overlay is built.
+    pub(super) fn begin(&self, generation: u64) -> Result<PathBuf, DiskError> {
+        let path = self.path.join(format!("new-{generation}"));
+        fs::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
+        for entry in self.entries()? {
+            if entry.stage == Stage::New {
+                remove(&entry.path)?;
+            }
+        }
+        // With parents: the tidying thread may have removed the empty directory just now.
+        fs::create_dir_all(&path).map_err(DiskError::store("create", &path))?;
+        Ok(path)
+    }
+
+    /// Gives a whole overlay its name. A persistent one is durable when this returns.
+    pub(super) fn publish(
+        &self,
+        unfinished: &Path,
+        descriptor: &OverlayDescriptor,
+    ) -> Result<Found, DiskError> {
+        let prefix = match descriptor.kind {
+            OverlayKind::Volatile => "volatile",
+            OverlayKind::Persistent => "persistent",
+        };
+        let path = self
+            .path
+            .join(format!("{prefix}-{}", descriptor.generation));
+        fs::rename(unfinished, &path).map_err(DiskError::store("rename", unfinished))?;
+        if descriptor.kind == OverlayKind::Persistent {
+            let error = || DiskError::store("sync", &path);
+            sync_parent(&path).map_err(error())?;
+            sync_parent(&self.path).map_err(error())?;
+        }
+        Ok(Found {
+            kind: descriptor.kind,
+            generation: descriptor.generation,
+            path,
+        })
+    }
+
+    /// Puts current overlays below `generation` away.
+    pub(super) fn retire_older(&self, generation: u64) -> Result<(), DiskError> {
+        for entry in self.entries()? {
+            if matches!(entry.stage, Stage::Current(_)) && entry.generation < generation {
+                self.rename(&entry, "old")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts all current overlays away, durably: what was reset must not come back with a power cut.
+    pub(super) fn retire_all(&self) -> Result<(), DiskError> {
+        self.retire_older(u64::MAX)?;
+        self.sync()
+    }
+
+    /// Marks everything for removal, durably.
+    pub(super) fn drop_all(&self) -> Result<(), DiskError> {
+        for entry in self.entries()? {
+            if entry.stage != Stage::Drop {
+                self.rename(&entry, "drop")?;
+            }
+        }
+        self.sync()
+    }
+
+    /// Puts right what a crash has left: unfinished overlays go, of several current ones the highest stays.
+    pub(super) fn recover(&self) -> Result<(), DiskError> {
+        for entry in self.entries()? {
+            if entry.stage == Stage::New {
+                remove(&entry.path)?;
+            }
+        }
+        match self.current()? {
+            Some(found) => self.retire_older(found.generation),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn rename(&self, entry: &Entry, prefix: &str) -> Result<(), DiskError> {
+        let to = self.path.join(format!("{prefix}-{}", entry.generation));
+        fs::rename(&entry.path, to).map_err(DiskError::store("rename", &entry.path))
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        match fs::File::open(&self.path) {
+            Ok(directory) => directory
+                .sync_all()
+                .map_err(DiskError::store("sync", &self.path)),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DiskError::store("open", &self.path)(error)),
+        }
+    }
+}
+
+/// The disks that have a directory.
+pub(super) fn disk_ids(overlays: &Path) -> Result<Vec<DiskId>, DiskError> {
+    let error = || DiskError::store("read", overlays);
+    let mut disks = Vec::new();
+    for entry in fs::read_dir(overlays).map_err(error())? {
+        let name = entry.map_err(error())?.file_name();
+        if let Some(disk) = name.to_str().and_then(|name| DiskId::from_str(name).ok()) {
+            disks.push(disk);
+        }
+    }
+    disks.sort();
+    Ok(disks)
+}
+
+fn remove(path: &Path) -> Result<(), DiskError> {
+    fs::remove_dir_all(path).map_err(DiskError::store("remove", path))
+}
+
+fn parse_name(name: &str) -> Option<(Stage, u64)> {
+    let (prefix, generation) = name.split_once('-')?;
+    let stage = match prefix {
+        "new" => Stage::New,
+        "volatile" => Stage::Current(OverlayKind::Volatile),
+        "persistent" => Stage::Current(OverlayKind::Persistent),
+        "old" => Stage::Old,
+        "drop" => Stage::Drop,
+        _ => return None,
+    };
+    Some((stage, generation.parse().ok()?))
+}

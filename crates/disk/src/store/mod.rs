@@ -1,0 +1,430 @@
+//! The store of disks: makes, opens, rotates, resets and removes them. One process owns it.
+
+mod directory;
+mod tidy;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use dess_model::{BootPolicy, DiskId, DiskState, VersionRef};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tracing::info;
+
+use crate::disk::Disk;
+use crate::error::DiskError;
+use crate::overlay::live::live_path;
+use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
+use crate::version::{Version, version_directory};
+use crate::{BlockRead, DiskFigures};
+use directory::{DiskDirectory, Found};
+use tidy::Tidier;
+
+/// Where the store keeps its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorePaths {
+    /// Images: one directory per image, in it one per version. Only read.
+    pub images: PathBuf,
+    /// Overlays: one directory per disk.
+    pub overlays: PathBuf,
+    /// Live maps; on a file system in memory.
+    pub live_maps: PathBuf,
+}
+
+/// How the store behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How many earlier overlays of a disk are kept for forensics. Default 2.
+    pub keep_old: usize,
+    /// The boot in which the live maps are valid.
+    pub boot_id: BootId,
+}
+
+impl StoreOptions {
+    /// The defaults, in the running boot.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its boot id.
+    pub fn current() -> io::Result<Self> {
+        Ok(Self {
+            keep_old: 2,
+            boot_id: BootId::current()?,
+        })
+    }
+}
+
+/// What a disk shall be, as the site snapshot says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Which disk.
+    pub disk: DiskId,
+    /// The assigned version.
+    pub version: VersionRef,
+    /// Directory of that version.
+    pub version_dir: PathBuf,
+    /// What happens to writes.
+    pub policy: BootPolicy,
+    /// A persistent overlay of an older epoch is dropped at power-on.
+    pub reset_epoch: u32,
+}
+
+/// A disk that can be used.
+#[derive(Clone)]
+pub struct PoweredDisk {
+    /// The disk.
+    pub disk: Arc<Disk>,
+    /// True if its overlay was made just now.
+    pub fresh: bool,
+    /// Counts the overlays that this disk has had, from 1.
+    pub generation: u64,
+}
+
+/// A disk of the store, open or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskInfo {
+    /// What its current overlay is.
+    pub descriptor: OverlayDescriptor,
+    /// Its figures, if it is open.
+    pub open: Option<DiskFigures>,
+}
+
+/// A disk of the store with its state, or why that cannot be told.
+pub type ListedDisk = (DiskId, Result<DiskInfo, DiskError>);
+
+/// All disks of this server. Methods may wait for the storage (milliseconds, whatever the disks' sizes): call them from a
+/// thread that may wait. Calls for different disks do not wait for each other.
+pub struct DiskStore {
+    paths: StorePaths,
+    options: StoreOptions,
+    disks: Mutex<HashMap<DiskId, Arc<Slot>>>,
+    versions: Mutex<HashMap<VersionRef, Weak<Version>>>,
+    tidier: Tidier,
+    /// Locked while this process owns the overlays; the kernel unlocks it however the process ends.
+    _lock: File,
+}
+
+/// One disk; the lock orders power-on, attach, reset and removal of it.
+type Slot = Mutex<Option<Arc<Disk>>>;
+
+impl DiskStore {
+    /// Opens the store, creating its directories, and puts away what a crash has left.
+    ///
+    /// # Errors
+    /// If another process owns it, or a directory cannot be used.
+    pub fn open(paths: StorePaths, options: StoreOptions) -> Result<Self, DiskError> {
+        for path in [&paths.overlays, &paths.live_maps] {
+            fs::create_dir_all(path).map_err(DiskError::store("create", path))?;
+        }
+        let path = paths.overlays.join(".lock");
+        let lock = File::create(&path).map_err(DiskError::store("create", &path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(DiskError::InUse {
+                    path: paths.overlays,
+                });
+            }
+            Err(error) => return Err(DiskError::store("lock", &path)(error.into())),
+        }
+        let tidier =
+            Tidier::start(&paths, options).map_err(DiskError::store("tidy", &paths.overlays))?;
+        let store = Self {
+            paths,
+            options,
+            disks: Mutex::default(),
+            versions: Mutex::default(),
+            tidier,
+            _lock: lock,
+        };
+        for disk in store.disk_ids()? {
+            store.directory(disk).recover()?;
+            store.tidier.tidy(disk);
+        }
+        Ok(store)
+    }
+
+    /// The client powers on: a volatile disk gets a fresh overlay, a persistent one keeps its overlay unless it was reset
+    /// meanwhile or was volatile before. Makes what is missing.
+    ///
+    /// A persistent disk stays on the version that it was made from until it is reset, whatever is assigned.
+    ///
+    /// # Errors
+    /// If the version or the overlay cannot be used. The earlier overlay is then as it was.
+    pub fn power_on(&self, spec: &DiskSpec) -> Result<PoweredDisk, DiskError> {
+        let slot = self.slot(spec.disk);
+        let mut open = lock(&slot);
+        let found = self.directory(spec.disk).current()?;
+        let kind = OverlayKind::from(spec.policy);
+        let keep = match &found {
+            Some(found) if kind == OverlayKind::Persistent && found.kind == kind => {
+                OverlayDescriptor::read(&found.path)?.reset_epoch >= spec.reset_epoch
+            }
+            _ => false,
+        };
+        match found {
+            Some(found) if keep => self.open_existing(spec, &found, &mut open),
+            _ => self.make_fresh(spec, &mut open),
+        }
+    }
+
+    /// A login without power-on (the service restarted, the initiator reconnected): opens the overlay as it is, whatever
+    /// policy, version and epoch are assigned by now. Makes one if there is none, or if it was volatile and the
+    /// machine has booted since.
+    ///
+    /// # Errors
+    /// If the version or the overlay cannot be used.
+    pub fn attach(&self, spec: &DiskSpec) -> Result<PoweredDisk, DiskError> {
+        let slot = self.slot(spec.disk);
+        let mut open = lock(&slot);
+        match self.directory(spec.disk).current()? {
+            Some(found) if self.survived(&found) => self.open_existing(spec, &found, &mut open),
+            _ => self.make_fresh(spec, &mut open),
+        }
+    }
+
+    /// Drops what the disk holds; the next power-on or login makes a fresh overlay. The dropped one is kept for a
+    /// while like a rotated one. Open handles to the disk fail from now on.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn reset(&self, disk: DiskId) -> Result<(), DiskError> {
+        let slot = self.slot(disk);
+        let mut open = lock(&slot);
+        self.directory(disk).retire_all()?;
+        retire(&mut open);
+        self.tidier.tidy(disk);
+        info!(disk.id = %disk, "disk {disk} was reset");
+        Ok(())
+    }
+
+    /// Removes the disk with all its overlays.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn remove(&self, disk: DiskId) -> Result<(), DiskError> {
+        let slot = self.slot(disk);
+        let mut open = lock(&slot);
+        self.directory(disk).drop_all()?;
+        retire(&mut open);
+        self.tidier.tidy(disk);
+        info!(disk.id = %disk, "disk {disk} was removed");
+        Ok(())
+    }
+
+    /// State of one disk; `None` if it has no overlay.
+    ///
+    /// # Errors
+    /// If the overlay cannot be read.
+    pub fn status(&self, disk: DiskId) -> Result<Option<DiskInfo>, DiskError> {
+        let slot = self.slot(disk);
+        let open = lock(&slot);
+        let directory = self.directory(disk);
+        let figures = match open.as_ref() {
+            Some(open) => {
+                let figures = open.figures();
+                Some(figures.map_err(DiskError::store("read", directory.path()))?)
+            }
+            None => None,
+        };
+        let descriptor = match (open.as_ref(), directory.current()?) {
+            (Some(open), _) => open.descriptor().clone(),
+            (None, Some(found)) => OverlayDescriptor::read(&found.path)?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(DiskInfo {
+            descriptor,
+            open: figures,
+        }))
+    }
+
+    /// All disks that have an overlay, with their state. A damaged one is an error in its place.
+    ///
+    /// # Errors
+    /// If the store cannot be read at all.
+    pub fn list(&self) -> Result<Vec<ListedDisk>, DiskError> {
+        let mut list = Vec::new();
+        for disk in self.disk_ids()? {
+            if let Some(status) = self.status(disk).transpose() {
+                list.push((disk, status));
+            }
+        }
+        Ok(list)
+    }
+
+    /// The open version, shared by all its clients.
+    ///
+    /// # Errors
+    /// If it is damaged or missing.
+    pub fn version(
+        &self,
+        version: VersionRef,
+        directory: &std::path::Path,
+    ) -> Result<Arc<Version>, crate::VersionError> {
+        let mut versions = lock(&self.versions);
+        if let Some(open) = versions.get(&version).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let open = Arc::new(Version::open(directory)?);
+        if open.manifest().version != version {
+            let found = open.manifest().version;
+            return Err(crate::VersionError::damaged(
+                directory,
+                format!("it holds version {found} instead of {version}"),
+            ));
+        }
+        versions.retain(|_, version| version.strong_count() > 0);
+        versions.insert(version, Arc::downgrade(&open));
+        Ok(open)
+    }
+
+    /// Waits until all background work asked for so far is done (removal of old overlays). For tests and tools.
+    pub fn wait_for_tidying(&self) {
+        self.tidier.wait();
+    }
+
+    /// A volatile overlay lives only as long as the machine's boot.
+    fn survived(&self, found: &Found) -> bool {
+        match found.kind {
+            OverlayKind::Persistent => true,
+            OverlayKind::Volatile => OverlayDescriptor::read(&found.path)
+                .is_ok_and(|descriptor| descriptor.boot_id == self.options.boot_id),
+        }
+    }
+
+    fn open_existing(
+        &self,
+        spec: &DiskSpec,
+        found: &Found,
+        open: &mut Option<Arc<Disk>>,
+    ) -> Result<PoweredDisk, DiskError> {
+        if let Some(disk) = open
+            .as_ref()
+            .filter(|disk| disk.state() == DiskState::Ready)
+        {
+            return Ok(powered(disk, false));
+        }
+        let descriptor = OverlayDescriptor::read(&found.path)?;
+        if descriptor.disk != spec.disk || descriptor.generation != found.generation {
+            return Err(DiskError::damaged(
+                &found.path,
+                "it belongs to another disk",
+            ));
+        }
+        let base = descriptor.base;
+        let directory = match base == spec.version {
+            true => spec.version_dir.clone(),
+            false => version_directory(&self.paths.images, base),
+        };
+        let version = self
+            .version(base, &directory)
+            .map_err(base_error(spec.disk, base))?;
+        if version.manifest().image_crc32c != descriptor.base_crc32c
+            || version.size_bytes() != descriptor.size_bytes
+        {
+            return Err(DiskError::ForeignBase {
+                disk: spec.disk,
+                version: base,
+            });
+        }
+        if base != spec.version {
+            let assigned = spec.version;
+            info!(disk.id = %spec.disk, %base, %assigned, "disk {} stays on its version until reset", spec.disk);
+        }
+        retire(open);
+        let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
+        let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
+        let disk = Arc::new(Disk::new(version, overlay));
+        *open = Some(Arc::clone(&disk));
+        Ok(powered(&disk, false))
+    }
+
+    /// Order: make the new overlay aside, publish it by one rename, then put the former away. A crash between any two leaves
+    /// the former overlay in use, or the new one with the former to be put away at the next start.
+    fn make_fresh(
+        &self,
+        spec: &DiskSpec,
+        open: &mut Option<Arc<Disk>>,
+    ) -> Result<PoweredDisk, DiskError> {
+        let version = self
+            .version(spec.version, &spec.version_dir)
+            .map_err(base_error(spec.disk, spec.version))?;
+        let directory = self.directory(spec.disk);
+        let descriptor = OverlayDescriptor {
+            format: OverlayDescriptor::FORMAT,
+            disk: spec.disk,
+            generation: directory.next_generation()?,
+            kind: spec.policy.into(),
+            base: spec.version,
+            base_crc32c: version.manifest().image_crc32c,
+            size_bytes: version.size_bytes(),
+            reset_epoch: spec.reset_epoch,
+            boot_id: self.options.boot_id,
+        };
+        let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
+        fs::create_dir_all(&self.paths.live_maps)
+            .map_err(DiskError::store("create", &self.paths.live_maps))?;
+        let unfinished = directory.begin(descriptor.generation)?;
+        Overlay::create(&unfinished, &live, &descriptor)?;
+        let found = directory.publish(&unfinished, &descriptor)?;
+        retire(open);
+        directory.retire_older(found.generation)?;
+        self.tidier.tidy(spec.disk);
+        let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
+        let disk = Arc::new(Disk::new(version, overlay));
+        *open = Some(Arc::clone(&disk));
+        Ok(powered(&disk, true))
+    }
+
+    fn directory(&self, disk: DiskId) -> DiskDirectory {
+        DiskDirectory::new(&self.paths.overlays, disk)
+    }
+
+    fn disk_ids(&self) -> Result<Vec<DiskId>, DiskError> {
+        directory::disk_ids(&self.paths.overlays)
+    }
+
+    fn slot(&self, disk: DiskId) -> Arc<Slot> {
+        Arc::clone(lock(&self.disks).entry(disk).or_default())
+    }
+}
+
+impl From<BootPolicy> for OverlayKind {
+    fn from(policy: BootPolicy) -> Self {
+        match policy {
+            BootPolicy::Volatile => Self::Volatile,
+            BootPolicy::Persistent => Self::Persistent,
+        }
+    }
+}
+
+fn powered(disk: &Arc<Disk>, fresh: bool) -> PoweredDisk {
+    PoweredDisk {
+        disk: Arc::clone(disk),
+        fresh,
+        generation: disk.descriptor().generation,
+    }
+}
+
+fn retire(open: &mut Option<Arc<Disk>>) {
+    if let Some(disk) = open.take() {
+        disk.retire();
+    }
+}
+
+fn base_error(disk: DiskId, version: VersionRef) -> impl FnOnce(crate::VersionError) -> DiskError {
+    move |source| DiskError::Base {
+        disk,
+        version,
+        source,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Background work of the store: archive the maps of overlays that were put away, remove old ones. Large files take long to
+//! remove, so no power-on waits for it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use dess_model::DiskId;
+use tracing::{debug, warn};
+
+use super::directory::{DiskDirectory, Entry, Stage};
+use super::{StoreOptions, StorePaths};
+use crate::error::DiskError;
+use crate::map_file::MapKind;
+use crate::overlay::durable::DurableMap;
+use crate::overlay::live::{LiveMap, live_path};
+use crate::overlay::{MAP_FILE, OverlayDescriptor};
+
+enum Job {
+    Tidy(DiskId),
+    Answer(Sender<()>),
+}
+
+/// The thread. Work that it does not get to is found again at the next start.
+pub(super) struct Tidier {
+    jobs: Option<Sender<Job>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Tidier {
+    pub(super) fn start(paths: &StorePaths, options: StoreOptions) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            paths: paths.clone(),
+            options,
+            stopping: Arc::clone(&stopping),
+        };
+        let thread = std::thread::Builder::new()
+            .name("disk-tidy".to_owned())
+            .spawn(move || worker.run(&queue))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            stopping,
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn tidy(&self, disk: DiskId) {
+        self.send(Job::Tidy(disk));
+    }
+
+    pub(super) fn wait(&self) {
+        let (done, answer) = mpsc::channel();
+        self.send(Job::Answer(done));
+        // An error means that the thread has ended, so nothing is left to wait for.
+        let _ = answer.recv();
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs
+            && jobs.send(job).is_err()
+        {
+            warn!(
+                "old overlays are not removed until the service restarts: the tidying thread has ended"
+            );
+        }
+    }
+}
+
+impl Drop for Tidier {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was logged by the hook and leaves nothing undone that the next start does not find.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    paths: StorePaths,
+    options: StoreOptions,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(&self, queue: &Receiver<Job>) {
+        for job in queue {
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            match job {
+                Job::Tidy(disk) => {
+                    if let Err(error) = self.tidy(disk) {
+                        warn!(disk.id = %disk, error = &error as &dyn std::error::Error, "old overlays of disk {disk} stay for now");
+                    }
+                }
+                // The caller may have gone.
+                Job::Answer(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn tidy(&self, disk: DiskId) -> Result<(), DiskError> {
+        let directory = DiskDirectory::new(&self.paths.overlays, disk);
+        let old = |entry: &Entry| entry.stage == Stage::Old;
+        let entries = directory.entries()?;
+        let surplus = entries
+            .iter()
+            .filter(|entry| old(entry))
+            .count()
+            .saturating_sub(self.options.keep_old);
+        for entry in entries.iter().filter(|entry| old(entry)).take(surplus) {
+            directory.rename(entry, "drop")?;
+        }
+        for entry in directory.entries()? {
+            let live = live_path(&self.paths.live_maps, disk, entry.generation);
+            match entry.stage {
+                Stage::Old => archive_map(&entry.path, &live)?,
+                Stage::Drop => {
+                    remove_file(&live)?;
+                    fs::remove_dir_all(&entry.path)
+                        .map_err(DiskError::store("remove", &entry.path))?;
+                    debug!(disk.id = %disk, entry.generation, "removed an old overlay of disk {disk}");
+                }
+                Stage::New | Stage::Current(_) => {}
+            }
+        }
+        // Fails while anything is in it.
+        let _ = fs::remove_dir(directory.path());
+        Ok(())
+    }
+}
+
+/// Moves the live map of an overlay that was put away from memory into its directory.
+fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
+    if !live.exists() {
+        return Ok(());
+    }
+    if let Ok(descriptor) = OverlayDescriptor::read(directory) {
+        let words = LiveMap::open_any_boot(live, &descriptor.map_header(MapKind::Live))
+            .and_then(|map| map.map_or(Ok(Vec::new()), |map| map.words()))
+            .map_err(DiskError::store("read", live))?;
+        let path = directory.join(MAP_FILE);
+        DurableMap::create(&path, &descriptor.map_header(MapKind::Overlay), &words)
+            .map_err(DiskError::store("write", &path))?;
+    }
+    remove_file(live)
+}
+
+fn remove_file(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DiskError::store("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
