@@ -106,7 +106,10 @@ fn guest_boots_under_kvm() -> anyhow::Result<bool> {
     });
     let _ = qemu.kill();
     let _ = qemu.wait();
-    tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "KVM trial ended");
+    tracing::debug!(
+        elapsed_ms = started.elapsed().as_millis(),
+        "KVM trial ended"
+    );
     Ok(works?.unwrap_or(false))
 }
 

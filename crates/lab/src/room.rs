@@ -60,7 +60,15 @@ impl Room {
         Self::sweep();
         let inner = Arc::new(Inner::create(options)?);
         let switch = Namespace::create(&inner, "switch")?;
-        switch.ip(&["link", "add", "br0", "type", "bridge", "mcast_snooping", "0"])?;
+        switch.ip(&[
+            "link",
+            "add",
+            "br0",
+            "type",
+            "bridge",
+            "mcast_snooping",
+            "0",
+        ])?;
         switch.ip(&["link", "set", "br0", "up"])?;
         let server = Namespace::create(&inner, "server")?;
         let room = Self {
@@ -72,8 +80,14 @@ impl Room {
         room.plug(&room.server, "server")?;
         room.server
             .ip(&["addr", "add", "10.77.0.1/24", "dev", SERVER_INTERFACE])?;
-        room.server
-            .ip(&["addr", "add", "fd77::1/64", "dev", SERVER_INTERFACE, "nodad"])?;
+        room.server.ip(&[
+            "addr",
+            "add",
+            "fd77::1/64",
+            "dev",
+            SERVER_INTERFACE,
+            "nodad",
+        ])?;
         Ok(room)
     }
 
@@ -140,15 +154,22 @@ impl Room {
     /// When there is no such host.
     pub fn set_cable(&self, host: &str, plugged: bool) -> anyhow::Result<()> {
         let state = if plugged { "up" } else { "down" };
-        self.switch
-            .ip(&["link", "set", &port_name(host)?, state])
+        self.switch.ip(&["link", "set", &port_name(host)?, state])
     }
 
     /// A veth pair from `host`'s `eth0` to the bridge.
     fn plug(&self, host: &Namespace, name: &str) -> anyhow::Result<()> {
         let port = port_name(name)?;
         self.switch.ip(&[
-            "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
+            "link",
+            "add",
+            &port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
             host.name(),
         ])?;
         // Addresses work at once: nobody else in this room can have them.

@@ -135,7 +135,10 @@ impl DessServer {
     /// # Errors
     /// When the import fails.
     pub fn import(&self, image: &Image, name: &str) -> anyhow::Result<()> {
-        let path = image.path.to_str().context("the cache's path is not UTF-8")?;
+        let path = image
+            .path
+            .to_str()
+            .context("the cache's path is not UTF-8")?;
         self.namespace.run(
             &mut self.command(&["image", "import", path, "--name", name]),
             IMPORT_LIMIT,
@@ -247,9 +250,9 @@ fn all_ready(status: &Value) -> bool {
         return false;
     };
     services.len() == 5
-        && services.iter().all(|service| {
-            service.get("state").and_then(Value::as_str) == Some("ready")
-        })
+        && services
+            .iter()
+            .all(|service| service.get("state").and_then(Value::as_str) == Some("ready"))
 }
 
 /// `DESS_BIN`, else `dess` beside this program or beside its directory (tests are in `deps`).

@@ -51,6 +51,9 @@ pub(crate) fn arguments(
     qemu.args(["-nodefaults", "-display", "none", "-vga", "std"]);
     qemu.args(accel::chosen()?.arguments());
     qemu.args(["-m", &options.memory_mb.to_string()]);
+    // Every PC has a UUID of its own (DHCP option 97).
+    let tail = options.mac.replace(':', "");
+    qemu.args(["-uuid", &format!("5e55d15c-0000-4000-8000-{tail}")]);
     qemu.args(["-chardev", &socket("serial", &files.serial, "on")?]);
     qemu.args(["-serial", "chardev:serial"]);
     qemu.args(["-chardev", &socket("monitor", &files.monitor, "off")?]);

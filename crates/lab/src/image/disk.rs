@@ -122,7 +122,8 @@ fn efi_system_partition(path: &Path, config: &Path, scratch: &Path) -> anyhow::R
     let file = path.to_str().context("the cache's path is not UTF-8")?;
     command::output(
         Command::new("mkfs.vfat")
-            .args(["-n", "ESP", "--offset", &ESP_START.to_string(), file])
+            .args(["-F", "16", "-s", "2", "-n", "ESP"])
+            .args(["--offset", &ESP_START.to_string(), file])
             .arg((ESP_MIB * 1024).to_string()),
     )?;
     let partition = format!("{file}@@{}", ESP_START * SECTOR_BYTES);
