@@ -185,7 +185,7 @@ fn unprotected(cdb: &[u8; 16]) -> Result<BlockRange, Sense> {
         return Err(Sense::cdb_field(1, Some(7)));
     }
     let range = range(cdb);
-    if range.blocks > u64::from(BLOCK_LIMITS.transfer_blocks_max) {
+    if range.blocks > u64::from(BLOCK_LIMITS.served_blocks_max) {
         return Err(Sense::cdb_field(length_field(cdb), None));
     }
     Ok(range)

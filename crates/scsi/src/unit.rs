@@ -7,8 +7,11 @@ use crate::{inquiry, mode, opcodes};
 /// Limits that the block limits VPD page states and the decoder enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockLimits {
-    /// Most blocks that one command transfers. UEFI loaders read 32 MiB at once.
+    /// Most blocks that initiators are asked to transfer by one command.
     pub transfer_blocks_max: u32,
+    /// Most blocks that one command is served with: UEFI loaders that never ask for the limit
+    /// read 32 MiB at once.
+    pub served_blocks_max: u32,
     /// Blocks per command that work best.
     pub transfer_blocks_optimal: u32,
     /// Most blocks that one UNMAP command names.
@@ -23,7 +26,8 @@ pub struct BlockLimits {
 
 /// The limits of every disk of DESS.
 pub const BLOCK_LIMITS: BlockLimits = BlockLimits {
-    transfer_blocks_max: 65_535,
+    transfer_blocks_max: 16_384,
+    served_blocks_max: 65_535,
     transfer_blocks_optimal: 2048,
     unmap_blocks_max: 8 << 20,
     unmap_descriptors_max: 256,

@@ -1,1 +1,20 @@
 //! The iSCSI service: connections, sessions and disks over the pure protocol crates.
+//!
+//! One task owns one connection ([`connection`]): it reads what has arrived, carries out what is in
+//! memory at once, hands the rest to the disk threads ([`engine`]) and sends all answers by one
+//! write. [`site`] says who may reach which disk, [`control`] takes orders of the other services.
+
+mod connection;
+mod control;
+mod engine;
+mod error;
+mod listener;
+mod malformed;
+mod service;
+mod sessions;
+mod site;
+mod standalone;
+
+pub use error::ServeError;
+pub use service::{TargetOptions, serve};
+pub use standalone::{StandaloneOptions, serve_file};

@@ -45,7 +45,7 @@ fn vpd_pages_have_the_expected_bytes() {
     assert_eq!(page(0x83), identification);
     let limits = page(0xb0);
     assert_eq!(limits.len(), 64);
-    assert_eq!(limits[4..16], [1, 128, 0, 8, 0, 0, 0xff, 0xff, 0, 0, 8, 0]);
+    assert_eq!(limits[4..16], [1, 128, 0, 8, 0, 0, 0x40, 0, 0, 0, 8, 0]);
     assert_eq!(
         limits[20..33],
         [0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]

@@ -1,0 +1,221 @@
+//! SCSI commands: refused, answered, carried out at once, or handed to the disk threads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
+use dess_scsi::{Command, LogicalUnit, Medium, Query, Sense, decode};
+
+use super::{Completion, ConnectionTask, LoggedIn};
+use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out};
+
+/// Largest write that is done on the connection's own task: a copy into the page cache.
+const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// SCSI status RESERVATION CONFLICT (SAM-5 §5.3.1).
+const STATUS_RESERVATION_CONFLICT: u8 = 0x18;
+
+impl ConnectionTask {
+    pub(super) fn handle_command(&mut self, command: ScsiCommand) {
+        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+            // A discovery session; its commands are refused by the protocol already.
+            self.answer(command.task, Err(Sense::INVALID_OPCODE.into()));
+            return;
+        };
+        let decoded = decode(&command.cdb);
+        if command.lun.number() != Some(0) {
+            let answer = absent_unit(decoded);
+            self.answer(command.task, answer);
+            return;
+        }
+        let informs = decoded.is_ok_and(|decoded| decoded.passes_unit_attention());
+        if !informs && let Some(attention) = session.take_attention() {
+            self.answer(command.task, Err(attention.into()));
+            return;
+        }
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(sense) => {
+                self.answer(command.task, Err(sense.into()));
+                return;
+            }
+        };
+        match unit.admit(session.id, &decoded) {
+            Ok(()) => self.dispatch(command, decoded),
+            Err(Denial::Sense(sense)) => self.answer(command.task, Err(sense.into())),
+            Err(Denial::ReservationConflict) => {
+                let response = ScsiResponse::with_status(STATUS_RESERVATION_CONFLICT);
+                self.connection.complete(command.task, response);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, command: ScsiCommand, decoded: Command) {
+        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+            return;
+        };
+        let nothing = Ok(Outcome::Taken(0));
+        let answer = match decoded {
+            Command::Medium(Medium::Read(range)) => {
+                let unit = Arc::clone(unit);
+                self.read(command.task, &unit, range);
+                return;
+            }
+            Command::Medium(medium) => {
+                let work = Work {
+                    medium,
+                    data: command.data_out,
+                };
+                let unit = Arc::clone(unit);
+                self.start(command.task, unit, work);
+                return;
+            }
+            Command::Query(Query::RequestSense {
+                descriptor,
+                allocation,
+            }) => {
+                let sense = session.take_attention().unwrap_or(Sense::NONE);
+                let mut data = sense.encode(descriptor);
+                data.truncate(allocation as usize);
+                Ok(Outcome::Data(data.into()))
+            }
+            Command::Query(query) => unit
+                .description
+                .answer(&query, &unit.mode())
+                .map(|data| Outcome::Data(data.into()))
+                .map_err(Failure::from),
+            Command::ModeSelect(select) => {
+                let list = command.data_out.concat();
+                let stated = select.length as usize;
+                let list = &list[..list.len().min(stated)];
+                match unit.mode_select(&select, list) {
+                    Ok(true) => {
+                        self.service
+                            .attention_for_others(session, Sense::MODE_CHANGED);
+                        Ok(Outcome::Taken(stated as u64))
+                    }
+                    Ok(false) => Ok(Outcome::Taken(stated as u64)),
+                    Err(sense) => Err(sense.into()),
+                }
+            }
+            Command::Reserve => {
+                unit.reserve(session.id);
+                nothing
+            }
+            Command::Release => {
+                unit.release(session.id);
+                nothing
+            }
+            Command::TestUnitReady | Command::StartStopUnit | Command::PreventAllow => nothing,
+        };
+        self.answer(command.task, answer);
+    }
+
+    /// Carries out a command on the disk: here, if it waits for nothing, else on a disk thread.
+    fn start(&mut self, task: TaskId, unit: Arc<Unit>, work: Work) {
+        if let Medium::Write { range, fua } = work.medium {
+            self.count_write(range.length_bytes());
+            let sent: usize = work.data.iter().map(Bytes::len).sum();
+            if !fua
+                && sent <= INLINE_WRITE_BYTES_MAX
+                && let Some(claim) = work.claim(unit.description.capacity_bytes())
+                && let Some(_held) = unit.locks.try_hold(claim.0, claim.1)
+            {
+                let result = carry_out(&unit, &work);
+                self.answer(task, result);
+                return;
+            }
+        } else if work.medium.writes() {
+            self.count_write(work.medium.data_out_bytes());
+        }
+        self.running.insert(task);
+        let completions = self.completions.clone();
+        let lane = work.lane();
+        let claim = work.claim(unit.description.capacity_bytes());
+        let run = {
+            let unit = Arc::clone(&unit);
+            move || {
+                let result = carry_out(&unit, &work);
+                // If the session is gone, nobody waits for the answer.
+                let _ = completions.send(Completion::Done(task, 0, result));
+            }
+        };
+        self.submit(&unit, lane, claim, run);
+    }
+
+    /// Runs a job on a disk thread, as soon as its range is free.
+    pub(super) fn submit(
+        &self,
+        unit: &Arc<Unit>,
+        lane: Lane,
+        claim: Option<(crate::engine::Span, crate::engine::Access)>,
+        run: impl FnOnce() + Send + 'static,
+    ) {
+        let pool = &self.service.pool;
+        match claim {
+            None => pool.submit(lane, Box::new(run)),
+            Some(claim) => unit.locks.run_when_free(claim, pool, lane, move |held| {
+                run();
+                drop(held);
+            }),
+        }
+    }
+
+    fn count_write(&mut self, bytes: u64) {
+        if let Some(LoggedIn { session, .. }) = &self.logged_in {
+            session.counters.count_write(bytes);
+        }
+        self.report_first_commands();
+    }
+
+    pub(super) fn handle_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Done(task, read_bytes, result) => {
+                self.read_ahead -= read_bytes;
+                if self.running.remove(&task) {
+                    self.answer(task, result);
+                }
+            }
+            Completion::Piece(task, read_bytes, result) => {
+                self.read_ahead -= read_bytes;
+                self.handle_piece(task, result);
+            }
+            Completion::OthersAtRest(task) => {
+                for reset in &mut self.resets {
+                    reset.others_at_rest(task);
+                }
+            }
+        }
+        self.answer_resets();
+    }
+
+    /// Answers a command; one that was aborted meanwhile stays unanswered.
+    pub(super) fn answer(&mut self, task: TaskId, result: Result<Outcome, Failure>) {
+        let response = match result {
+            Ok(Outcome::Taken(bytes)) => ScsiResponse::good(bytes),
+            Ok(Outcome::Data(data)) => ScsiResponse::with_data(data),
+            Err(Failure::Sense(sense)) => self.check_condition(&sense),
+            Err(Failure::Fault(fault)) => {
+                self.report_fault(&fault);
+                self.check_condition(&Sense::from(&fault))
+            }
+        };
+        self.connection.complete(task, response);
+    }
+
+    fn check_condition(&self, sense: &Sense) -> ScsiResponse {
+        let descriptor = self
+            .logged_in
+            .as_ref()
+            .is_some_and(|logged_in| logged_in.unit.mode().descriptor_sense);
+        ScsiResponse::check_condition(sense.encode(descriptor).into())
+    }
+}
+
+/// The answer of a logical unit that does not exist.
+fn absent_unit(decoded: Result<Command, Sense>) -> Result<Outcome, Failure> {
+    match decoded {
+        Ok(Command::Query(query)) => Ok(Outcome::Data(LogicalUnit::answer_absent(&query)?.into())),
+        _ => Err(Sense::LUN_NOT_SUPPORTED.into()),
+    }
+}

@@ -1,0 +1,80 @@
+//! The moment at which a login becomes a session.
+
+use dess_iscsi::LoggedIn as Login;
+use dess_model::{EventKind, LoginKind, SessionEnd, Timestamp};
+
+use super::{ConnectionTask, LoggedIn};
+use crate::sessions::Opening;
+
+impl ConnectionTask {
+    /// Opens the session: an older one of the same initiator port ends first, with all of its
+    /// commands (RFC 7143 §6.3.5), so that no write of it lands after one of the new session.
+    pub(super) async fn log_in(&mut self, login: Login) {
+        self.place.logged_in();
+        let Some(target) = login.identity.target_name.clone() else {
+            // A discovery session needs no disk.
+            return;
+        };
+        let opening = Opening {
+            tsih: self.tsih,
+            client: self.service.site.client_of(&target),
+            initiator: login.identity.initiator_name.clone(),
+            isid: login.isid,
+            target,
+            kind: match login.family.is_firmware() {
+                true => LoginKind::Firmware,
+                false => LoginKind::Os,
+            },
+            peer: self.peer,
+        };
+        let gate = self.service.gate(&opening.target);
+        let _entered = gate.lock().await;
+        self.service
+            .sessions
+            .end(SessionEnd::Reinstated, |old| {
+                old.target == opening.target
+                    && old.initiator == opening.initiator
+                    && old.isid == opening.isid
+            })
+            .await;
+        let unit = match self.service.unit(&opening.target).await {
+            Ok(unit) => unit,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    session.target = opening.target,
+                    "cannot open the disk for {}; the connection is closed",
+                    self.peer
+                );
+                if let Some(client) = opening.client {
+                    let message = crate::site::chain(&error);
+                    self.service
+                        .report(EventKind::DiskError { client, message });
+                }
+                self.end = Some(SessionEnd::Closed);
+                return;
+            }
+        };
+        let now = Timestamp::now();
+        let orders = self.orders_sender.clone();
+        let session = self.service.sessions.open(opening, now, orders);
+        tracing::info!(
+            session.id,
+            session.initiator,
+            session.target,
+            session.kind = ?session.kind,
+            login.family = ?login.family,
+            "session of {} opened",
+            self.peer
+        );
+        if let Some(client) = session.client {
+            self.service.report(EventKind::Login {
+                client,
+                kind: session.kind,
+                peer: self.peer.ip().to_canonical(),
+                session: session.id,
+            });
+        }
+        self.logged_in = Some(LoggedIn { session, unit });
+    }
+}

@@ -1,0 +1,139 @@
+//! Task management: aborts and resets wait until what they abort has come to rest.
+
+use std::collections::HashSet;
+
+use dess_iscsi::{TaskFunction, TaskId, TaskManagementRequest, TaskManagementResponse};
+use dess_scsi::Sense;
+use tokio::sync::oneshot;
+
+use super::{Completion, ConnectionTask, LoggedIn};
+
+/// A request whose commands still run.
+pub(super) struct PendingReset {
+    task: TaskId,
+    response: TaskManagementResponse,
+    /// Commands of this connection on disk threads.
+    running: HashSet<TaskId>,
+    /// Commands of other connections may still run.
+    others: bool,
+}
+
+impl PendingReset {
+    pub(super) fn others_at_rest(&mut self, task: TaskId) {
+        if self.task == task {
+            self.others = false;
+        }
+    }
+}
+
+impl ConnectionTask {
+    pub(super) fn handle_management(&mut self, request: TaskManagementRequest) {
+        use TaskFunction::{
+            AbortTask, AbortTaskSet, ClearTaskSet, LogicalUnitReset, TargetColdReset,
+            TargetWarmReset,
+        };
+        let (of_unit, resets) = match request.function {
+            AbortTask | AbortTaskSet | ClearTaskSet => (true, false),
+            LogicalUnitReset => (true, true),
+            TargetWarmReset | TargetColdReset => (false, true),
+        };
+        if of_unit && request.lun.number() != Some(0) {
+            let response = TaskManagementResponse::LunDoesNotExist;
+            self.connection
+                .task_management_response(request.task, response);
+            return;
+        }
+        let response = match request.function {
+            AbortTask if request.affected.is_empty() => TaskManagementResponse::TaskDoesNotExist,
+            _ => TaskManagementResponse::FunctionComplete,
+        };
+        let others = match request.function {
+            AbortTask | AbortTaskSet => false,
+            _ => self.abort_others(request.task, resets),
+        };
+        let running = self.forget(&request.affected);
+        self.resets.push(PendingReset {
+            task: request.task,
+            response,
+            running,
+            others,
+        });
+        self.answer_resets();
+    }
+
+    /// Aborts the commands of the other sessions of the target; true if there are any sessions.
+    fn abort_others(&mut self, task: TaskId, resets: bool) -> bool {
+        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+            return false;
+        };
+        if resets {
+            unit.reset();
+            self.service
+                .attention_for_others(session, Sense::DEVICE_RESET);
+        }
+        let others = self.service.other_sessions(session);
+        if others.is_empty() {
+            return false;
+        }
+        let at_rest: Vec<_> = others.iter().map(|other| other.abort_tasks()).collect();
+        // Weak: two sessions that reset each other must not wait for each other's end.
+        let completions = self.completions.downgrade();
+        tokio::spawn(async move {
+            for one in at_rest {
+                let _ = one.await;
+            }
+            if let Some(completions) = completions.upgrade() {
+                let _ = completions.send(Completion::OthersAtRest(task));
+            }
+        });
+        true
+    }
+
+    /// Takes aborted commands off the books; those on disk threads are returned.
+    fn forget(&mut self, tasks: &[TaskId]) -> HashSet<TaskId> {
+        let mut on_threads = HashSet::new();
+        for task in tasks {
+            if let Some(index) = self.long_reads.iter().position(|read| read.is_of(*task)) {
+                // Only reads: a piece that still comes is dropped.
+                self.long_reads.remove(index);
+                self.running.remove(task);
+            } else if self.running.contains(task) {
+                on_threads.insert(*task);
+            }
+        }
+        on_threads
+    }
+
+    /// Another session resets the disk.
+    pub(super) fn abort_all(&mut self, done: oneshot::Sender<()>) {
+        let tasks = self.connection.abort_tasks(None);
+        self.forget(&tasks);
+        self.aborts.push(done);
+        self.answer_resets();
+    }
+
+    /// Answers those requests whose commands have come to rest.
+    pub(super) fn answer_resets(&mut self) {
+        if self.running.is_empty() {
+            for done in self.aborts.drain(..) {
+                let _ = done.send(());
+            }
+        }
+        if self.resets.is_empty() {
+            return;
+        }
+        let mut ready = Vec::new();
+        let running = &self.running;
+        self.resets.retain_mut(|reset| {
+            reset.running.retain(|task| running.contains(task));
+            let done = reset.running.is_empty() && !reset.others;
+            if done {
+                ready.push((reset.task, reset.response));
+            }
+            !done
+        });
+        for (task, response) in ready {
+            self.connection.task_management_response(task, response);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! One connection: its task, from accept to the end of its last command.
+
+mod commands;
+mod login;
+mod management;
+mod reads;
+mod report;
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dess_iscsi::{CloseReason, Connection, ConnectionConfig, Event, TaskId};
+use dess_model::SessionEnd;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::engine::{Failure, Outcome, Unit};
+use crate::listener::Place;
+use crate::service::Service;
+use crate::sessions::{Order, Session};
+
+use management::PendingReset;
+use reads::LongRead;
+use report::Progress;
+
+/// Output that may wait for the peer before no more commands of it are carried out, in bytes.
+const OUTPUT_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of reads that may be in work on disk threads for one connection.
+const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
+/// Pieces of output that one write takes (the kernel's limit is 1024).
+const SLICES_MAX: usize = 256;
+/// Rounds after which other connections of the same thread get their turn.
+const ROUNDS_PER_TURN: u32 = 16;
+/// How long the last output may take when we end a session.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What disk threads and other tasks tell a connection.
+pub(crate) enum Completion {
+    /// A command is done; the bytes are those that it kept in memory.
+    Done(TaskId, u64, Result<Outcome, Failure>),
+    /// A piece of a long read.
+    Piece(TaskId, u64, Result<Bytes, Failure>),
+    /// Other sessions have come to rest for a reset that this one asked for.
+    OthersAtRest(TaskId),
+}
+
+/// The state of one connection's task.
+pub(crate) struct ConnectionTask {
+    service: Arc<Service>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    connection: Connection,
+    tsih: u16,
+    place: Place,
+    completed: mpsc::UnboundedReceiver<Completion>,
+    completions: mpsc::UnboundedSender<Completion>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    orders_sender: mpsc::UnboundedSender<Order>,
+    /// Commands on disk threads, and long reads.
+    running: HashSet<TaskId>,
+    /// Bytes of reads in work on disk threads.
+    read_ahead: u64,
+    long_reads: VecDeque<LongRead>,
+    resets: Vec<PendingReset>,
+    aborts: Vec<tokio::sync::oneshot::Sender<()>>,
+    logged_in: Option<LoggedIn>,
+    progress: Progress,
+    end: Option<SessionEnd>,
+}
+
+/// What a connection has from its login on.
+struct LoggedIn {
+    session: Arc<Session>,
+    unit: Arc<Unit>,
+}
+
+/// What a task waited for.
+enum Action {
+    Readable,
+    Writable,
+    Completion(Completion),
+    Order(Order),
+    Tick,
+    Stop,
+}
+
+impl ConnectionTask {
+    pub(crate) fn new(
+        service: Arc<Service>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        tsih: u16,
+        place: Place,
+    ) -> Self {
+        let (completions, completed) = mpsc::unbounded_channel();
+        let (orders_sender, orders) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let config = ConnectionConfig {
+            peer: peer.ip().to_canonical(),
+            portal_group_tag: 1,
+            tsih,
+            seed: rand::random(),
+            limits: service.limits,
+        };
+        Self {
+            service,
+            socket,
+            peer,
+            connection: Connection::new(now, config),
+            tsih,
+            place,
+            completed,
+            completions,
+            orders,
+            orders_sender,
+            running: HashSet::new(),
+            read_ahead: 0,
+            long_reads: VecDeque::new(),
+            resets: Vec::new(),
+            aborts: Vec::new(),
+            logged_in: None,
+            progress: Progress::new(now),
+            end: None,
+        }
+    }
+
+    /// Serves the connection until it ends and nothing of it runs any more.
+    pub(crate) async fn run(mut self) {
+        let mut rounds = 0;
+        let end = loop {
+            if let Err(error) = self.work().await {
+                break self.end.unwrap_or(report::end_of(&error));
+            }
+            if let Some(end) = self.end {
+                break end;
+            }
+            rounds += 1;
+            if rounds >= ROUNDS_PER_TURN {
+                rounds = 0;
+                tokio::task::yield_now().await;
+            }
+            let action = self.wait().await;
+            match self.apply(action) {
+                Ok(()) => {}
+                Err(error) => break report::end_of(&error),
+            }
+        };
+        self.finish(end).await;
+    }
+
+    /// Carries out what has arrived, as far as the peer takes the answers.
+    async fn work(&mut self) -> io::Result<()> {
+        loop {
+            while self.may_take_more() {
+                let Some(event) = self.connection.poll_event() else {
+                    break;
+                };
+                self.handle_event(event).await;
+            }
+            self.continue_long_reads();
+            let before = self.connection.output_bytes();
+            self.send()?;
+            let stuck = self.connection.output_bytes() == before;
+            let waiting = self.long_reads.iter().any(LongRead::can_go_on);
+            // Go on at once if the kernel made room for what had to stop.
+            if stuck || !(waiting || before >= OUTPUT_BYTES_MAX) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn may_take_more(&self) -> bool {
+        self.end.is_none()
+            && self.connection.output_bytes() < OUTPUT_BYTES_MAX
+            && self.read_ahead < READ_AHEAD_BYTES_MAX
+    }
+
+    async fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::LoggedIn(login) => self.log_in(*login).await,
+            Event::LoginRefused(refused) => self.report_refusal(&refused),
+            Event::Command(command) => self.handle_command(command),
+            Event::TaskManagement(request) => self.handle_management(request),
+            Event::Closed(reason) => self.handle_closed(&reason),
+        }
+    }
+
+    fn handle_closed(&mut self, reason: &CloseReason) {
+        let end = match reason {
+            CloseReason::Logout => SessionEnd::Logout,
+            CloseReason::LoginRefused(_) | CloseReason::LoginTimeout => SessionEnd::Closed,
+            CloseReason::Protocol(error) => {
+                self.report_malformed(error);
+                SessionEnd::Protocol
+            }
+            CloseReason::PingTimeout => SessionEnd::Dead,
+            CloseReason::Requested => SessionEnd::Administrative,
+        };
+        self.end.get_or_insert(end);
+    }
+
+    async fn wait(&mut self) -> Action {
+        let wants_input = self.may_take_more();
+        let has_output = self.connection.output_bytes() > 0;
+        let deadline = self.progress.next(self.connection.poll_timeout());
+        tokio::select! {
+            biased;
+            () = self.service.stopping.cancelled() => Action::Stop,
+            Some(order) = self.orders.recv() => Action::Order(order),
+            Some(completion) = self.completed.recv() => Action::Completion(completion),
+            // An error shows at the read or write that follows.
+            _ = self.socket.writable(), if has_output => Action::Writable,
+            _ = self.socket.readable(), if wants_input => Action::Readable,
+            () = sleep_until(deadline.into()) => Action::Tick,
+        }
+    }
+
+    fn apply(&mut self, action: Action) -> io::Result<()> {
+        match action {
+            Action::Readable => self.receive()?,
+            Action::Writable => self.send()?,
+            Action::Completion(completion) => {
+                self.handle_completion(completion);
+                while let Ok(more) = self.completed.try_recv() {
+                    self.handle_completion(more);
+                }
+            }
+            Action::Order(Order::End(reason)) => self.end = Some(reason),
+            Action::Order(Order::Abort(done)) => self.abort_all(done),
+            Action::Tick => {
+                let now = Instant::now();
+                self.connection.handle_timeout(now);
+                self.report_progress(now);
+            }
+            Action::Stop => self.end = Some(SessionEnd::Shutdown),
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let buffer = self.connection.receive_buffer();
+        match self.socket.try_read_buf(buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {
+                self.connection
+                    .handle_received(Instant::now(), self.service.site.as_ref());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends as much output as the kernel takes.
+    fn send(&mut self) -> io::Result<()> {
+        while self.connection.output_bytes() > 0 {
+            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
+            self.connection.output(&mut slices, SLICES_MAX);
+            match self.socket.try_write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    drop(slices);
+                    self.connection.advance_output(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the connection: last output, then the commands that still run, then the event.
+    async fn finish(mut self, end: SessionEnd) {
+        if self.connection.output_bytes() > 0 && end != SessionEnd::Closed {
+            let farewell = async {
+                while self.connection.output_bytes() > 0 {
+                    self.socket.writable().await?;
+                    self.send()?;
+                }
+                io::Result::Ok(())
+            };
+            let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        }
+        drop(self.connection);
+        drop(self.socket);
+        drop(self.orders);
+        // Each command that runs holds a sender; when the last is gone, nothing runs.
+        drop(self.completions);
+        while self.completed.recv().await.is_some() {}
+        for done in self.aborts {
+            let _ = done.send(());
+        }
+        if let Some(LoggedIn { session, unit }) = self.logged_in {
+            unit.release(session.id);
+            self.service.sessions.close(&session);
+            report::session_ended(&self.service, &session, end);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Reads: from memory straight into the output, in pieces if they are long, on a disk thread if
+//! the data is not in memory.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dess_iscsi::{ScsiResponse, TaskId};
+use dess_scsi::BlockRange;
+
+use super::{Completion, ConnectionTask, LoggedIn, OUTPUT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
+use crate::engine::{Access, Failure, Fault, Lane, Outcome, Span, Unit, read_piece};
+
+/// Longer reads are sent piece by piece, so that a batch of them stays in the cache.
+const SHORT_READ_BYTES_MAX: u64 = 128 * 1024;
+/// Length of a piece.
+const PIECE_BYTES: u64 = 256 * 1024;
+
+/// A read that is sent in pieces.
+pub(super) struct LongRead {
+    task: TaskId,
+    offset: u64,
+    /// Bytes that were not read yet.
+    left: u64,
+    /// Bytes that the CDB asks for.
+    length: u64,
+    /// A piece is being read on a disk thread.
+    piece_in_work: bool,
+}
+
+impl LongRead {
+    pub(super) fn is_of(&self, task: TaskId) -> bool {
+        self.task == task
+    }
+
+    /// True if the next piece may be read.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.piece_in_work
+    }
+}
+
+/// Why a read was not done at once.
+enum Postponed {
+    /// The data is not in memory.
+    NotCached,
+    /// The store failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Postponed {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::NotCached,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl ConnectionTask {
+    pub(super) fn read(&mut self, task: TaskId, unit: &Arc<Unit>, range: BlockRange) {
+        let (offset, length) = (range.offset_bytes(), range.length_bytes());
+        if let Some(LoggedIn { session, .. }) = &self.logged_in {
+            session.counters.count_read(length);
+        }
+        self.report_first_commands();
+        let span = Span::new(offset, length);
+        if length > SHORT_READ_BYTES_MAX {
+            self.running.insert(task);
+            self.long_reads.push_back(LongRead {
+                task,
+                offset,
+                left: length,
+                length,
+                piece_in_work: false,
+            });
+            return;
+        }
+        let done = match unit.locks.try_hold(span, Access::Shared) {
+            None => Err(Postponed::NotCached),
+            Some(_held) => self.connection.complete_read(
+                task,
+                // At most SHORT_READ_BYTES_MAX.
+                length as u32,
+                |at, place| {
+                    let at = offset + at as u64;
+                    unit.device.try_read_at(at, place).map_err(Postponed::from)
+                },
+            ),
+        };
+        match done {
+            Ok(()) => {}
+            Err(Postponed::Failed(source)) => {
+                let fault = Fault::Read {
+                    offset,
+                    length,
+                    source,
+                };
+                self.answer(task, Err(fault.into()));
+            }
+            Err(Postponed::NotCached) => self.read_on_thread(task, unit, span, (offset, length)),
+        }
+    }
+
+    fn read_on_thread(
+        &mut self,
+        task: TaskId,
+        unit: &Arc<Unit>,
+        span: Span,
+        (offset, length): (u64, u64),
+    ) {
+        self.running.insert(task);
+        self.read_ahead += length;
+        let completions = self.completions.clone();
+        let run = {
+            let unit = Arc::clone(unit);
+            move || {
+                let result = read_piece(unit.device.as_ref(), offset, length as usize)
+                    .map(Outcome::Data)
+                    .map_err(Failure::from);
+                let _ = completions.send(Completion::Done(task, length, result));
+            }
+        };
+        self.submit(unit, Lane::Data, Some((span, Access::Shared)), run);
+    }
+
+    /// Reads the next pieces of long reads, as far as the peer takes them. The oldest goes first;
+    /// while its data comes from the disk, the next one is read from memory.
+    pub(super) fn continue_long_reads(&mut self) {
+        let Some(LoggedIn { unit, .. }) = &self.logged_in else {
+            return;
+        };
+        let unit = Arc::clone(unit);
+        let mut index = 0;
+        while index < self.long_reads.len()
+            && self.connection.output_bytes() < OUTPUT_BYTES_MAX
+            && self.read_ahead < READ_AHEAD_BYTES_MAX
+        {
+            if !self.long_reads[index].can_go_on() || !self.continue_long_read(index, &unit) {
+                index += 1;
+            }
+        }
+    }
+
+    /// One piece of one long read; false if it went to a disk thread.
+    fn continue_long_read(&mut self, index: usize, unit: &Arc<Unit>) -> bool {
+        let read = &mut self.long_reads[index];
+        let (task, offset) = (read.task, read.offset);
+        let length = read.left.min(PIECE_BYTES);
+        let span = Span::new(offset, length);
+        if let Some(_held) = unit.locks.try_hold(span, Access::Shared) {
+            let mut piece = vec![0; length as usize];
+            match unit.device.try_read_at(offset, &mut piece) {
+                Ok(()) => {
+                    self.handle_piece(task, Ok(piece.into()));
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(source) => {
+                    let fault = Fault::Read {
+                        offset,
+                        length,
+                        source,
+                    };
+                    self.handle_piece(task, Err(fault.into()));
+                    return true;
+                }
+            }
+        }
+        self.long_reads[index].piece_in_work = true;
+        self.read_ahead += length;
+        let completions = self.completions.clone();
+        let run = {
+            let unit = Arc::clone(unit);
+            move || {
+                let result = read_piece(unit.device.as_ref(), offset, length as usize)
+                    .map_err(Failure::from);
+                let _ = completions.send(Completion::Piece(task, length, result));
+            }
+        };
+        self.submit(unit, Lane::Data, Some((span, Access::Shared)), run);
+        false
+    }
+
+    /// A piece is here, or is not to be had.
+    pub(super) fn handle_piece(&mut self, task: TaskId, result: Result<Bytes, Failure>) {
+        let Some(index) = self.long_reads.iter().position(|read| read.task == task) else {
+            return;
+        };
+        if !self.running.contains(&task) {
+            self.long_reads.remove(index);
+            return;
+        }
+        let read = &mut self.long_reads[index];
+        read.piece_in_work = false;
+        match result {
+            Ok(piece) => {
+                read.offset += piece.len() as u64;
+                read.left -= piece.len() as u64;
+                if read.left > 0 {
+                    self.connection.provide_data_in(task, piece);
+                    return;
+                }
+                let response = ScsiResponse {
+                    data_in: vec![piece],
+                    transfer_length: read.length,
+                    ..ScsiResponse::default()
+                };
+                self.connection.complete(task, response);
+            }
+            Err(failure) => self.answer(task, Err(failure)),
+        }
+        self.long_reads.remove(index);
+        self.running.remove(&task);
+    }
+}

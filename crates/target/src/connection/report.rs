@@ -1,0 +1,176 @@
+//! What a connection tells the rest of the site.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dess_iscsi::LoginRefused;
+use dess_model::{EventKind, SessionEnd, Timestamp};
+
+use super::ConnectionTask;
+use crate::engine::Fault;
+use crate::service::Service;
+use crate::sessions::Session;
+
+/// How often the counters of a working session are reported.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Commands after which a session is reported for the first time: enough to tell a boot that
+/// works from an empty disk.
+const FIRST_PROGRESS_COMMANDS: u64 = 10;
+
+/// When to report a session's counters next.
+pub(super) struct Progress {
+    next: Instant,
+    reported: u64,
+}
+
+impl Progress {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            next: now + PROGRESS_EVERY,
+            reported: 0,
+        }
+    }
+
+    /// The next time at which something is to be done.
+    pub(super) fn next(&self, other: Option<Instant>) -> Instant {
+        other.map_or(self.next, |other| other.min(self.next))
+    }
+}
+
+/// Why a session ended whose socket failed.
+pub(super) fn end_of(error: &io::Error) -> SessionEnd {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => SessionEnd::Dead,
+        _ => SessionEnd::Closed,
+    }
+}
+
+pub(super) fn session_ended(service: &Service, session: &Session, reason: SessionEnd) {
+    tracing::info!(
+        session.id,
+        session.initiator,
+        session.target,
+        session.end = ?reason,
+        "session of {} ended",
+        session.peer
+    );
+    let Some(client) = session.client else {
+        return;
+    };
+    service.report(EventKind::SessionEnded {
+        client,
+        session: session.id,
+        reason,
+        read_bytes: session.counters.read_bytes.load(Ordering::Relaxed),
+        written_bytes: session.counters.written_bytes.load(Ordering::Relaxed),
+        reads: session.counters.reads.load(Ordering::Relaxed),
+    });
+}
+
+impl ConnectionTask {
+    /// Counts a command that was carried out, and reports the first few at once.
+    pub(super) fn report_first_commands(&mut self) {
+        let Some(logged_in) = &self.logged_in else {
+            return;
+        };
+        if self.progress.reported == 0
+            && logged_in.session.counters.commands() >= FIRST_PROGRESS_COMMANDS
+        {
+            self.send_progress();
+        }
+    }
+
+    pub(super) fn report_progress(&mut self, now: Instant) {
+        if now < self.progress.next {
+            return;
+        }
+        self.progress.next = now + PROGRESS_EVERY;
+        let Some(logged_in) = &self.logged_in else {
+            return;
+        };
+        if logged_in.session.counters.commands() > self.progress.reported {
+            self.send_progress();
+        }
+    }
+
+    fn send_progress(&mut self) {
+        let Some(logged_in) = &self.logged_in else {
+            return;
+        };
+        let session = &logged_in.session;
+        self.progress.reported = session.counters.commands();
+        session.counters.touch(Timestamp::now());
+        if let Some(client) = session.client {
+            self.service.report(EventKind::SessionProgress {
+                client,
+                session: session.id,
+                read_bytes: session.counters.read_bytes.load(Ordering::Relaxed),
+                written_bytes: session.counters.written_bytes.load(Ordering::Relaxed),
+                reads: session.counters.reads.load(Ordering::Relaxed),
+                writes: session.counters.writes.load(Ordering::Relaxed),
+            });
+        }
+    }
+
+    pub(super) fn report_refusal(&self, refused: &LoginRefused) {
+        let identity = refused.identity.as_ref();
+        let initiator = identity.map_or("", |identity| &identity.initiator_name);
+        let target = identity.and_then(|identity| identity.target_name.as_deref());
+        tracing::warn!(
+            login.initiator = initiator,
+            login.target = target,
+            login.status = ?refused.status,
+            "login from {} was refused",
+            self.peer
+        );
+        self.service.report(EventKind::LoginRefused {
+            client: target.and_then(|target| self.service.site.client_of(target)),
+            peer: self.peer.ip().to_canonical(),
+            initiator: initiator.to_owned(),
+            status: refused.status.code(),
+        });
+    }
+
+    pub(super) fn report_malformed(&self, error: &(dyn std::error::Error + 'static)) {
+        let peer = self.peer.ip().to_canonical();
+        let Some(count) = self.service.malformed.count(Instant::now(), peer) else {
+            return;
+        };
+        tracing::warn!(
+            error,
+            malformed.count = count,
+            "malformed input from {peer}"
+        );
+        self.service.report(EventKind::Malformed {
+            protocol: "iscsi".to_owned(),
+            peer: peer.to_string(),
+            reason: error.to_string(),
+            count,
+        });
+    }
+
+    pub(super) fn report_fault(&self, fault: &Fault) {
+        let Some(logged_in) = &self.logged_in else {
+            return;
+        };
+        if !fault.is_failure() {
+            return;
+        }
+        tracing::error!(
+            error = fault as &dyn std::error::Error,
+            session.id = logged_in.session.id,
+            session.target = logged_in.session.target,
+            "a disk command failed"
+        );
+        let Some(client) = logged_in.session.client else {
+            return;
+        };
+        let mut message = fault.to_string();
+        if let Some(source) = std::error::Error::source(fault) {
+            message = format!("{message}: {source}");
+        }
+        self.service
+            .report(EventKind::DiskError { client, message });
+    }
+}

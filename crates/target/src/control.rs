@@ -1,0 +1,247 @@
+//! Orders of the other services over the control socket.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dess_disk::{DiskError, PoweredDisk};
+use dess_model::host::serve_control;
+use dess_model::{
+    ClientEntry, ClientId, ControlError, DiskStatus, EventKind, SessionEnd, SiteSnapshot,
+    TargetReply, TargetRequest,
+};
+use tokio::net::UnixListener;
+
+use crate::service::{Service, on_thread};
+use crate::site::{Room, Site, chain};
+
+/// How often open sessions are compared with the site snapshot.
+const ORPHANS_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers requests until the future is dropped.
+pub(crate) async fn serve(service: &Arc<Service>, listener: UnixListener) {
+    let service = Arc::clone(service);
+    let handle = move |request| {
+        let service = Arc::clone(&service);
+        async move {
+            handle(&service, request)
+                .await
+                .unwrap_or_else(TargetReply::Error)
+        }
+    };
+    let malformed = |message| TargetReply::Error(ControlError::Malformed { message });
+    serve_control(listener, handle, malformed).await;
+}
+
+async fn handle(
+    service: &Arc<Service>,
+    request: TargetRequest,
+) -> Result<TargetReply, ControlError> {
+    match request {
+        TargetRequest::PowerOn { client } => power_on(service, client).await,
+        TargetRequest::Reset { client, force } => reset(service, client, force).await,
+        TargetRequest::Disconnect { client } => {
+            service
+                .sessions
+                .end(SessionEnd::Administrative, |session| {
+                    session.client == Some(client)
+                })
+                .await;
+            Ok(TargetReply::Done)
+        }
+        TargetRequest::Status => status(service).await,
+    }
+}
+
+/// The client and the snapshot that it is in.
+fn client_of(
+    room: &Room,
+    client: ClientId,
+) -> Result<(Arc<SiteSnapshot>, ClientEntry), ControlError> {
+    let unknown = ControlError::UnknownClient { client };
+    let snapshot = room.snapshots.current().ok_or(unknown.clone())?;
+    let entry = snapshot.client_by_id(client).cloned().ok_or(unknown)?;
+    Ok((snapshot, entry))
+}
+
+/// A client that powers on has no session: whatever is open is of its former life.
+async fn power_on(service: &Arc<Service>, client: ClientId) -> Result<TargetReply, ControlError> {
+    let started = Instant::now();
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    let (snapshot, entry) = client_of(room, client)?;
+    let spec = room.disk_spec(&snapshot, &entry)?;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    let ended = service
+        .sessions
+        .end(SessionEnd::PowerOn, |session| {
+            session.client == Some(client)
+        })
+        .await;
+    service.forget_unit(&entry.iscsi.target_iqn);
+    let powered = with_store(service, client, move |room| room.store.power_on(&spec)).await?;
+    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        client.id = %client,
+        disk.fresh = powered.fresh,
+        disk.generation = powered.generation,
+        sessions.ended = ended,
+        duration_us,
+        "disk of {} is ready",
+        entry.name
+    );
+    service.report(EventKind::DiskReady {
+        client,
+        fresh: powered.fresh,
+        duration_us,
+    });
+    disk_status(client, &powered).map(TargetReply::Disk)
+}
+
+async fn reset(
+    service: &Arc<Service>,
+    client: ClientId,
+    force: bool,
+) -> Result<TargetReply, ControlError> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    let (snapshot, entry) = client_of(room, client)?;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    let sessions = service
+        .sessions
+        .matching(|session| session.client == Some(client))
+        .len();
+    if sessions > 0 && !force {
+        let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+        return Err(ControlError::Running { client, sessions });
+    }
+    service
+        .sessions
+        .end(SessionEnd::Administrative, |session| {
+            session.client == Some(client)
+        })
+        .await;
+    service.forget_unit(&entry.iscsi.target_iqn);
+    let disk = entry.disk.id;
+    with_store(service, client, move |room| room.store.reset(disk)).await?;
+    tracing::info!(client.id = %client, "disk of {} was reset", entry.name);
+    // The next power-on makes the disk anyway; making it now shows that it can be made.
+    let Ok(spec) = room.disk_spec(&snapshot, &entry) else {
+        return Ok(TargetReply::Done);
+    };
+    let powered = with_store(service, client, move |room| room.store.attach(&spec)).await?;
+    disk_status(client, &powered).map(TargetReply::Disk)
+}
+
+async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
+    let sessions = service
+        .sessions
+        .matching(|_| true)
+        .iter()
+        .filter_map(|session| session.status())
+        .collect();
+    let service = Arc::clone(service);
+    let disks = on_thread(move || match service.site.as_ref() {
+        Site::Room(room) => known_disks(room),
+        Site::Single(_) => Vec::new(),
+    })
+    .await;
+    Ok(TargetReply::Status { sessions, disks })
+}
+
+/// The disks of the snapshot's clients; one that cannot be read is left out and logged.
+fn known_disks(room: &Room) -> Vec<DiskStatus> {
+    let Some(snapshot) = room.snapshots.current() else {
+        return Vec::new();
+    };
+    let mut disks = Vec::new();
+    for client in &snapshot.clients {
+        match room.store.status(client.disk.id) {
+            Ok(Some(info)) => disks.push(DiskStatus {
+                client: client.id,
+                state: info
+                    .open
+                    .as_ref()
+                    .map_or(dess_model::DiskState::Ready, |open| open.state),
+                size_bytes: info.descriptor.size_bytes,
+                overlay_bytes: info.open.as_ref().map_or(0, |open| open.allocated_bytes),
+                generation: info.descriptor.generation,
+                fresh: false,
+            }),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                client.id = %client.id,
+                "cannot read the state of a disk"
+            ),
+        }
+    }
+    disks
+}
+
+fn disk_status(client: ClientId, powered: &PoweredDisk) -> Result<DiskStatus, ControlError> {
+    let figures = powered.disk.figures().map_err(|error| ControlError::Disk {
+        client,
+        message: error.to_string(),
+    })?;
+    Ok(DiskStatus {
+        client,
+        state: figures.state,
+        size_bytes: figures.size_bytes,
+        overlay_bytes: figures.allocated_bytes,
+        generation: powered.generation,
+        fresh: powered.fresh,
+    })
+}
+
+/// Runs a call of the store where it may wait.
+async fn with_store<T: Send + 'static>(
+    service: &Arc<Service>,
+    client: ClientId,
+    call: impl FnOnce(&Room) -> Result<T, DiskError> + Send + 'static,
+) -> Result<T, ControlError> {
+    let service = Arc::clone(service);
+    on_thread(move || match service.site.as_ref() {
+        Site::Room(room) => call(room).map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                client.id = %client,
+                "the disk cannot be used"
+            );
+            ControlError::Disk {
+                client,
+                message: chain(&error),
+            }
+        }),
+        Site::Single(_) => Err(ControlError::UnknownClient { client }),
+    })
+    .await
+}
+
+/// Ends sessions of clients that were removed or lost their approval; runs until dropped.
+pub(crate) async fn end_orphans(service: &Arc<Service>) {
+    let Site::Room(room) = service.site.as_ref() else {
+        return std::future::pending().await;
+    };
+    let mut revision = None;
+    loop {
+        tokio::time::sleep(ORPHANS_EVERY).await;
+        let Some(snapshot) = room.snapshots.current() else {
+            continue;
+        };
+        if revision == Some(snapshot.revision) {
+            continue;
+        }
+        revision = Some(snapshot.revision);
+        service
+            .sessions
+            .end(SessionEnd::Administrative, |session| {
+                let client = session.client.and_then(|id| snapshot.client_by_id(id));
+                session.client.is_some() && !client.is_some_and(|client| client.approved)
+            })
+            .await;
+    }
+}

@@ -1,0 +1,13 @@
+//! Carrying out SCSI commands on a disk: what may run at once, where, and with what result.
+
+mod execute;
+mod fault;
+mod locks;
+mod pool;
+mod unit;
+
+pub(crate) use execute::{Failure, Outcome, Work, carry_out, read_piece};
+pub(crate) use fault::Fault;
+pub(crate) use locks::{Access, RangeLocks, Span};
+pub(crate) use pool::{DiskPool, Lane};
+pub(crate) use unit::{Denial, Unit};

@@ -1,0 +1,104 @@
+//! A disk as it is served: its description, its store, and what its initiators share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dess_disk::BlockDevice;
+use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, ModeState, Reservation, Sense};
+
+use super::RangeLocks;
+
+/// One disk in service, shared by all sessions of its target.
+pub(crate) struct Unit {
+    /// What the initiator is told.
+    pub(crate) description: LogicalUnit,
+    /// Where the data is.
+    pub(crate) device: Arc<dyn BlockDevice>,
+    /// Which ranges are in use.
+    pub(crate) locks: Arc<RangeLocks>,
+    shared: Mutex<Shared>,
+}
+
+/// State that all initiators of the disk share. `u64` names a session.
+#[derive(Default)]
+struct Shared {
+    mode: ModeState,
+    reservation: Reservation<u64>,
+}
+
+/// Why a command is not carried out at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// Another initiator has reserved the disk.
+    ReservationConflict,
+    /// For another reason.
+    Sense(Sense),
+}
+
+impl Unit {
+    pub(crate) fn new(description: LogicalUnit, device: Arc<dyn BlockDevice>) -> Self {
+        Self {
+            description,
+            device,
+            locks: Arc::default(),
+            shared: Mutex::default(),
+        }
+    }
+
+    /// The mode pages' state.
+    pub(crate) fn mode(&self) -> ModeState {
+        self.lock().mode
+    }
+
+    /// Checks what does not depend on the data: reservations, write protection, the capacity.
+    pub(crate) fn admit(&self, session: u64, command: &Command) -> Result<(), Denial> {
+        let shared = self.lock();
+        if !shared.reservation.allows(&session, command) {
+            return Err(Denial::ReservationConflict);
+        }
+        if let Command::Medium(medium) = command {
+            self.admit_medium(&shared.mode, medium)
+                .map_err(Denial::Sense)?;
+        }
+        Ok(())
+    }
+
+    fn admit_medium(&self, mode: &ModeState, medium: &Medium) -> Result<(), Sense> {
+        if let Some(range) = medium.range() {
+            range.check(self.description.capacity_blocks)?;
+        }
+        if medium.writes() && (self.description.read_only || mode.software_write_protect) {
+            return Err(Sense::WRITE_PROTECTED);
+        }
+        Ok(())
+    }
+
+    /// RESERVE, after [`admit`](Self::admit).
+    pub(crate) fn reserve(&self, session: u64) {
+        self.lock().reservation.reserve(session);
+    }
+
+    /// RELEASE, and the end of a session.
+    pub(crate) fn release(&self, session: u64) {
+        self.lock().reservation.release(&session);
+    }
+
+    /// A LUN or target reset.
+    pub(crate) fn reset(&self) {
+        let mut shared = self.lock();
+        shared.reservation.reset();
+        shared.mode = ModeState::default();
+    }
+
+    /// MODE SELECT; true if something changed, which the other initiators must hear of.
+    pub(crate) fn mode_select(&self, command: &ModeSelect, list: &[u8]) -> Result<bool, Sense> {
+        let mut shared = self.lock();
+        let after = shared.mode.select(command, list)?;
+        let changed = after != shared.mode;
+        shared.mode = after;
+        Ok(changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,256 @@
+//! The service: start, orderly stop, and what all connections share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dess_disk::{DiskStore, StoreOptions, StorePaths};
+use dess_iscsi::Limits;
+use dess_model::EventKind;
+use dess_model::host::{EventSender, Paths, SnapshotReader, bind_control};
+use dess_scsi::Sense;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::control;
+use crate::engine::{DiskPool, Unit};
+use crate::error::ServeError;
+use crate::listener::{self, Places};
+use crate::malformed::MalformedInput;
+use crate::sessions::{Session, Sessions};
+use crate::site::{Room, Site, UnitError};
+
+/// How the service runs.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    /// Where snapshot, images, overlays and sockets are.
+    pub paths: Paths,
+    /// Portals to listen on. Empty: those of the site snapshot, which is waited for.
+    pub listen: Vec<SocketAddr>,
+    /// Threads for reads that are not in memory, and as many for flushes.
+    pub disk_threads: usize,
+    /// Whether a client with a reserved address must come from it. True; false only where
+    /// addresses are translated between client and server.
+    pub check_addresses: bool,
+}
+
+impl TargetOptions {
+    /// The defaults for a site.
+    pub fn new(paths: Paths) -> Self {
+        Self {
+            paths,
+            listen: Vec::new(),
+            disk_threads: 8,
+            check_addresses: true,
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Service {
+    pub(crate) site: Arc<Site>,
+    pub(crate) sessions: Sessions,
+    pub(crate) pool: Arc<DiskPool>,
+    pub(crate) places: Places,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) malformed: MalformedInput,
+    pub(crate) limits: Limits,
+    events: Option<EventSender>,
+    targets: Mutex<HashMap<String, Target>>,
+}
+
+/// One target that somebody used since the service started.
+#[derive(Default)]
+struct Target {
+    /// Orders logins, power-on and reset.
+    gate: Arc<tokio::sync::Mutex<()>>,
+    unit: Option<Arc<Unit>>,
+}
+
+/// A login must be done within this time; half-open ones are bounded in number besides.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a missing snapshot is looked for.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
+/// How long connections may take to end when the service stops.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs the iSCSI service until `cancel`. `ready` is sent when all sockets are bound.
+///
+/// # Errors
+/// If a socket cannot be bound or the disks cannot be opened.
+pub async fn serve(
+    options: TargetOptions,
+    ready: oneshot::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let paths = options.paths.clone();
+    let store = open_store(&paths).await?;
+    let room = Room {
+        snapshots: SnapshotReader::new(paths.snapshot()),
+        store,
+        paths: paths.clone(),
+        check_addresses: options.check_addresses,
+    };
+    let events = EventSender::new(paths.events());
+    let service = Service::start(
+        Site::Room(Box::new(room)),
+        options.disk_threads,
+        Some(events.clone()),
+    )?;
+    let control_path = paths.target_control();
+    let control_socket = bind_control(&control_path).map_err(|source| ServeError::Control {
+        path: control_path,
+        source,
+    })?;
+    let portals = tokio::select! {
+        portals = portals(&service, options.listen) => portals,
+        () = cancel.cancelled() => return Ok(()),
+    };
+    let listeners = listener::bind_all(&portals)?;
+    // If nobody waits for it, the service runs all the same.
+    let _ = ready.send(());
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = listener::accept_all(&service, listeners) => {}
+        () = control::serve(&service, control_socket) => {}
+        () = events.keep_flushing() => {}
+        () = control::end_orphans(&service) => {}
+    }
+    service.stop().await;
+    Ok(())
+}
+
+async fn open_store(paths: &Paths) -> Result<DiskStore, ServeError> {
+    let store_paths = StorePaths {
+        images: paths.images(),
+        overlays: paths.overlays(),
+        live_maps: paths.live_maps(),
+    };
+    let open = move || {
+        let options = StoreOptions::current().map_err(ServeError::Threads)?;
+        DiskStore::open(store_paths, options).map_err(ServeError::Disks)
+    };
+    on_thread(open).await
+}
+
+/// The portals to listen on; waits for the first snapshot if they are only there.
+async fn portals(service: &Service, listen: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return listen;
+    };
+    if !listen.is_empty() {
+        return listen;
+    }
+    let mut told = false;
+    loop {
+        if let Some(snapshot) = room.snapshots.current() {
+            return snapshot
+                .server
+                .portals
+                .iter()
+                .map(|&portal| portal.into())
+                .collect();
+        }
+        if !told {
+            tracing::info!("waiting for the first site snapshot, which names the portals");
+            told = true;
+        }
+        tokio::time::sleep(SNAPSHOT_EVERY).await;
+    }
+}
+
+/// Runs what may wait for the storage on a thread of its own.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // The runtime cancels no blocking task that has begun, so it can only be a panic.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+impl Service {
+    pub(crate) fn start(
+        site: Site,
+        disk_threads: usize,
+        events: Option<EventSender>,
+    ) -> Result<Arc<Self>, ServeError> {
+        let pool = DiskPool::start(disk_threads).map_err(ServeError::Threads)?;
+        Ok(Arc::new(Self {
+            site: Arc::new(site),
+            sessions: Sessions::default(),
+            pool: Arc::new(pool),
+            places: Places::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            malformed: MalformedInput::default(),
+            limits: Limits {
+                login_timeout: LOGIN_TIMEOUT,
+                ..Limits::default()
+            },
+            events,
+            targets: Mutex::default(),
+        }))
+    }
+
+    /// Ends all connections and waits until nothing of them runs.
+    pub(crate) async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some disk commands still run; the service stops without them");
+        }
+    }
+
+    /// Tells `node`.
+    pub(crate) fn report(&self, event: EventKind) {
+        if let Some(events) = &self.events {
+            events.send(event);
+        }
+    }
+
+    /// Orders what happens to a target's disk: logins, power-on, reset.
+    pub(crate) fn gate(&self, target: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.with_target(target, |target| Arc::clone(&target.gate))
+    }
+
+    /// Opens the disk of a target as it is; the caller holds the target's gate.
+    pub(crate) async fn unit(self: &Arc<Self>, target: &str) -> Result<Arc<Unit>, UnitError> {
+        let known = self.with_target(target, |target| target.unit.clone());
+        let site = Arc::clone(&self.site);
+        let name = target.to_owned();
+        let unit = on_thread(move || site.open_unit(&name, known.as_ref())).await?;
+        self.with_target(target, |target| target.unit = Some(Arc::clone(&unit)));
+        Ok(unit)
+    }
+
+    /// Forgets the disk that a target served: it is another one from now on. The caller holds the
+    /// target's gate, and no session of it is open.
+    pub(crate) fn forget_unit(&self, target: &str) {
+        self.with_target(target, |target| target.unit = None);
+    }
+
+    /// The other sessions of a session's target.
+    pub(crate) fn other_sessions(&self, session: &Session) -> Vec<Arc<Session>> {
+        self.sessions
+            .matching(|other| other.target == session.target && other.id != session.id)
+    }
+
+    /// A unit attention for the other sessions of a session's target.
+    pub(crate) fn attention_for_others(&self, session: &Session, sense: Sense) {
+        for other in self.other_sessions(session) {
+            other.add_attention(sense);
+        }
+    }
+
+    /// Names are those of targets that the site knows, so there is a bounded number of them.
+    fn with_target<T>(&self, name: &str, with: impl FnOnce(&mut Target) -> T) -> T {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        with(targets.entry(name.to_owned()).or_default())
+    }
+}

@@ -1,0 +1,209 @@
+//! The open sessions: who is there, and how to end them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, Timestamp};
+use dess_scsi::Sense;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// What other tasks ask of a connection.
+pub(crate) enum Order {
+    /// End the session.
+    End(SessionEnd),
+    /// Abort all commands; answer when none runs any more.
+    Abort(oneshot::Sender<()>),
+}
+
+/// One session in full feature phase.
+pub(crate) struct Session {
+    /// Names the session until its end.
+    pub(crate) id: u64,
+    /// Target session identifying handle.
+    pub(crate) tsih: u16,
+    /// Whose disk it uses; none in standalone mode.
+    pub(crate) client: Option<ClientId>,
+    /// InitiatorName.
+    pub(crate) initiator: String,
+    /// The initiator's part of the session identifier.
+    pub(crate) isid: [u8; 6],
+    /// TargetName.
+    pub(crate) target: String,
+    /// Firmware or operating system.
+    pub(crate) kind: LoginKind,
+    /// The initiator's address.
+    pub(crate) peer: SocketAddr,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// What it did so far.
+    pub(crate) counters: Counters,
+    attentions: Mutex<Vec<Sense>>,
+    attention_pending: AtomicBool,
+    orders: mpsc::UnboundedSender<Order>,
+    over: CancellationToken,
+}
+
+/// Counters of a session; written by its own task only.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) read_bytes: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    last_command: AtomicI64,
+}
+
+/// What is known of a session when it begins.
+pub(crate) struct Opening {
+    pub(crate) tsih: u16,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) initiator: String,
+    pub(crate) isid: [u8; 6],
+    pub(crate) target: String,
+    pub(crate) kind: LoginKind,
+    pub(crate) peer: SocketAddr,
+}
+
+/// All open sessions.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    open: Mutex<Vec<Arc<Session>>>,
+    last_id: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count_read(&self, bytes: u64) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_write(&self, bytes: u64) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commands(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed) + self.writes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn touch(&self, now: Timestamp) {
+        self.last_command.store(now.0, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    /// The next unit attention that the initiator has not heard of.
+    pub(crate) fn take_attention(&self) -> Option<Sense> {
+        if !self.attention_pending.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut attentions = lock(&self.attentions);
+        let next = (!attentions.is_empty()).then(|| attentions.remove(0));
+        self.attention_pending
+            .store(!attentions.is_empty(), Ordering::Release);
+        next
+    }
+
+    /// Establishes a unit attention condition; the same one twice is told once.
+    pub(crate) fn add_attention(&self, sense: Sense) {
+        let mut attentions = lock(&self.attentions);
+        if !attentions.contains(&sense) {
+            attentions.push(sense);
+        }
+        self.attention_pending.store(true, Ordering::Release);
+    }
+
+    /// Asks the session's task to abort all commands; the receiver resolves when none runs.
+    pub(crate) fn abort_tasks(&self) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        // If the task is gone, the sender is dropped and the receiver resolves at once.
+        let _ = self.orders.send(Order::Abort(done));
+        receiver
+    }
+
+    /// The state for people.
+    pub(crate) fn status(&self) -> Option<SessionStatus> {
+        Some(SessionStatus {
+            client: self.client?,
+            session: self.id,
+            kind: self.kind,
+            peer: self.peer.to_string(),
+            since: self.since,
+            last_command: Timestamp(self.counters.last_command.load(Ordering::Relaxed)),
+            read_bytes: self.counters.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.counters.written_bytes.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Sessions {
+    /// Registers a session and hands back the end at which its task hears orders.
+    pub(crate) fn open(
+        &self,
+        opening: Opening,
+        now: Timestamp,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Arc<Session> {
+        let session = Arc::new(Session {
+            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            tsih: opening.tsih,
+            client: opening.client,
+            initiator: opening.initiator,
+            isid: opening.isid,
+            target: opening.target,
+            kind: opening.kind,
+            peer: opening.peer,
+            since: now,
+            counters: Counters::default(),
+            attentions: Mutex::new(vec![Sense::POWER_ON]),
+            attention_pending: AtomicBool::new(true),
+            orders,
+            over: CancellationToken::new(),
+        });
+        session.counters.touch(now);
+        lock(&self.open).push(Arc::clone(&session));
+        session
+    }
+
+    /// Forgets a session. Its task calls this last, when nothing of it runs any more.
+    pub(crate) fn close(&self, session: &Session) {
+        lock(&self.open).retain(|open| open.id != session.id);
+        session.over.cancel();
+    }
+
+    /// Ends the matching sessions and waits until nothing of them runs any more.
+    pub(crate) async fn end(
+        &self,
+        reason: SessionEnd,
+        matches: impl Fn(&Session) -> bool,
+    ) -> usize {
+        let ending = self.matching(matches);
+        for session in &ending {
+            let _ = session.orders.send(Order::End(reason));
+        }
+        for session in &ending {
+            session.over.cancelled().await;
+        }
+        ending.len()
+    }
+
+    /// The matching sessions.
+    pub(crate) fn matching(&self, matches: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        lock(&self.open)
+            .iter()
+            .filter(|session| matches(session))
+            .cloned()
+            .collect()
+    }
+
+    /// True if an open session has this handle.
+    pub(crate) fn has_tsih(&self, tsih: u16) -> bool {
+        lock(&self.open).iter().any(|session| session.tsih == tsih)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

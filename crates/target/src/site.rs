@@ -1,0 +1,225 @@
+//! Which targets there are, who may log in to them, and which disks they serve.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use dess_disk::{BlockDevice, Disk, DiskError, DiskSpec, DiskStore};
+use dess_iscsi::{
+    Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, SessionType, TargetDirectory,
+    TargetPortals,
+};
+use dess_model::host::{Paths, SnapshotReader};
+use dess_model::{ClientEntry, ClientId, ControlError, SiteSnapshot};
+use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
+
+use crate::engine::Unit;
+use crate::standalone::SingleDisk;
+
+/// Where targets and disks come from.
+pub(crate) enum Site {
+    /// The clients of the site snapshot, with disks of the store.
+    Room(Box<Room>),
+    /// One disk for everybody who knows its secret.
+    Single(SingleDisk),
+}
+
+/// The clients of a site.
+pub(crate) struct Room {
+    pub(crate) snapshots: SnapshotReader,
+    pub(crate) store: DiskStore,
+    pub(crate) paths: Paths,
+    /// Whether a client with a reserved address must come from it.
+    pub(crate) check_addresses: bool,
+}
+
+/// A disk that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnitError {
+    /// The client or its image went away between login and use.
+    #[error("the site snapshot has no disk for this target any more")]
+    Gone(#[from] ControlError),
+    /// The store failed.
+    #[error("the disk cannot be opened")]
+    Disk(#[from] DiskError),
+}
+
+impl Site {
+    /// Whose disk a target serves.
+    pub(crate) fn client_of(&self, target: &str) -> Option<ClientId> {
+        match self {
+            Self::Room(room) => {
+                let snapshot = room.snapshots.current()?;
+                snapshot.client_by_target(target).map(|client| client.id)
+            }
+            Self::Single(_) => None,
+        }
+    }
+
+    /// Opens the disk of a target as it is: a login is no power-on. May wait for the storage.
+    /// `known` is what the target served last; it stays if it is still the disk.
+    pub(crate) fn open_unit(
+        &self,
+        target: &str,
+        known: Option<&Arc<Unit>>,
+    ) -> Result<Arc<Unit>, UnitError> {
+        match self {
+            Self::Room(room) => {
+                let snapshot = room.snapshots.current();
+                let client = snapshot
+                    .as_deref()
+                    .and_then(|snapshot| snapshot.client_by_target(target));
+                let (Some(snapshot), Some(client)) = (&snapshot, client) else {
+                    return Err(DiskGone.into());
+                };
+                let spec = room.disk_spec(snapshot, client)?;
+                let powered = room.store.attach(&spec)?;
+                Ok(unit_of(client, &powered.disk, known))
+            }
+            Self::Single(single) => Ok(single.unit()),
+        }
+    }
+}
+
+/// The snapshot has no such target.
+struct DiskGone;
+
+impl From<DiskGone> for UnitError {
+    fn from(_: DiskGone) -> Self {
+        Self::Gone(ControlError::Malformed {
+            message: "no client has this target".to_owned(),
+        })
+    }
+}
+
+/// The same unit while its disk is the same: what initiators have set and reserved stays.
+fn unit_of(client: &ClientEntry, disk: &Arc<Disk>, known: Option<&Arc<Unit>>) -> Arc<Unit> {
+    let device: Arc<dyn BlockDevice> = Arc::clone(disk) as _;
+    if let Some(known) = known
+        && std::ptr::addr_eq(Arc::as_ptr(&known.device), Arc::as_ptr(disk))
+    {
+        return Arc::clone(known);
+    }
+    let description = LogicalUnit {
+        serial: client.disk.serial.clone(),
+        naa: client.disk.naa,
+        target_name: client.iscsi.target_iqn.clone(),
+        capacity_blocks: device.size_bytes() / LOGICAL_BLOCK_BYTES,
+        read_only: false,
+        thin: true,
+    };
+    Arc::new(Unit::new(description, device))
+}
+
+impl Room {
+    /// What the store must know to open a client's disk.
+    pub(crate) fn disk_spec(
+        &self,
+        snapshot: &SiteSnapshot,
+        client: &ClientEntry,
+    ) -> Result<DiskSpec, ControlError> {
+        if !client.approved {
+            return Err(ControlError::NotApproved { client: client.id });
+        }
+        let no_image = ControlError::NoImage { client: client.id };
+        let version = client.version.ok_or(no_image.clone())?;
+        let entry = snapshot.version(version).ok_or(no_image)?;
+        Ok(DiskSpec {
+            disk: client.disk.id,
+            version,
+            version_dir: self.paths.images().join(&entry.directory),
+            policy: client.policy,
+            reset_epoch: client.reset_epoch,
+        })
+    }
+
+    fn may_log_in(
+        &self,
+        snapshot: &SiteSnapshot,
+        identity: &LoginIdentity,
+    ) -> Result<Access, LoginStatus> {
+        let target = identity.target_name.as_deref();
+        let client = target
+            .and_then(|target| snapshot.client_by_target(target))
+            .ok_or(LoginStatus::NotFound)?;
+        if identity.initiator_name != client.iscsi.initiator_iqn || !client.approved {
+            return Err(LoginStatus::AuthorizationFailure);
+        }
+        if let Some(address) = client.address
+            && self.check_addresses
+            && identity.peer != IpAddr::V4(address)
+        {
+            return Err(LoginStatus::AuthorizationFailure);
+        }
+        if self.disk_spec(snapshot, client).is_err() {
+            return Err(LoginStatus::NotFound);
+        }
+        Ok(Access {
+            chap: Some(ChapCredentials {
+                initiator: ChapSecret {
+                    user: client.iscsi.chap_user.clone(),
+                    secret: client.iscsi.chap_secret.expose().as_bytes().to_vec(),
+                },
+                target: None,
+            }),
+            cookie: 0,
+        })
+    }
+}
+
+impl TargetDirectory for Site {
+    fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus> {
+        if identity.session_type == SessionType::Discovery {
+            return Ok(Access {
+                chap: None,
+                cookie: 0,
+            });
+        }
+        match self {
+            Self::Room(room) => {
+                let snapshot = room.snapshots.current();
+                let snapshot = snapshot.as_deref().ok_or(LoginStatus::ServiceUnavailable)?;
+                room.may_log_in(snapshot, identity)
+            }
+            Self::Single(single) => single.access(identity),
+        }
+    }
+
+    fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals> {
+        match self {
+            Self::Room(room) => {
+                let Some(snapshot) = room.snapshots.current() else {
+                    return Vec::new();
+                };
+                let portals: Vec<SocketAddr> = snapshot
+                    .server
+                    .portals
+                    .iter()
+                    .map(|&portal| portal.into())
+                    .collect();
+                snapshot
+                    .clients
+                    .iter()
+                    .filter(|client| {
+                        client.approved && client.iscsi.initiator_iqn == identity.initiator_name
+                    })
+                    .map(|client| TargetPortals {
+                        target_name: client.iscsi.target_iqn.clone(),
+                        portals: portals.clone(),
+                    })
+                    .collect()
+            }
+            Self::Single(single) => single.discover(),
+        }
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
