@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::namespace::Namespace;
 use crate::process::Process;
-use crate::room::{Room, SERVER_ADDRESS, SERVER_INTERFACE, SUBNET};
+use crate::room::{Room, RoomOptions, SERVER_ADDRESS, SERVER_INTERFACE, SUBNET};
 use crate::{Image, wait};
 
 /// How the server is set up.
@@ -85,6 +85,21 @@ impl DessServer {
         Ok(server)
     }
 
+    /// Makes a room with DESS in service in it and `image` imported as `name`.
+    ///
+    /// # Errors
+    /// As [`Room::create`], [`DessServer::start`] and [`DessServer::import`].
+    pub fn in_new_room(
+        options: &ServerOptions,
+        image: &Image,
+        name: &str,
+    ) -> anyhow::Result<(Self, Room)> {
+        let room = Room::create(RoomOptions::default())?;
+        let server = Self::start(&room, options)?;
+        server.import(image, name)?;
+        Ok((server, room))
+    }
+
     /// The server's namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -95,7 +110,7 @@ impl DessServer {
         &self.up
     }
 
-    /// Directory of the site's state (database, images, overlays).
+    /// Directory of the site's state (`dess.db`, `images`, `overlays`, `leases`).
     pub fn state_directory(&self) -> &Path {
         &self.state
     }
@@ -119,15 +134,22 @@ impl DessServer {
             .with_context(|| format!("the server last said:\n{}", self.up.log_tail(30)))
     }
 
-    /// Runs `dess ARGS... --json` and gives the answer.
+    /// Runs `dess ARGS... --json` and gives the answer, also that of an abnormal server.
     ///
     /// # Errors
     /// When it fails or does not print JSON.
     pub fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
         let mut command = self.command(args);
-        command.arg("--json");
-        let output = crate::command::output(&mut command)?;
-        serde_json::from_str(&output).with_context(|| format!("not JSON:\n{output}"))
+        let output = command.arg("--json").output()?;
+        anyhow::ensure!(
+            output.status.success() || output.status.code() == Some(EXIT_ABNORMAL),
+            "{}: {}\n{}",
+            crate::command::shown(&command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("not JSON:\n{}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Imports `image` as `name` and waits until clients can have it.
@@ -139,39 +161,56 @@ impl DessServer {
             .path
             .to_str()
             .context("the cache's path is not UTF-8")?;
-        self.namespace.run(
-            &mut self.command(&["image", "import", path, "--name", name]),
-            IMPORT_LIMIT,
-        )?;
+        let mut import = self.command(&["image", "import", path, "--name", name]);
+        self.namespace.run(&mut import, IMPORT_LIMIT)?;
         Ok(())
     }
 
-    /// Process id of a service (`dhcp`, `boot`, `iscsi`, `node`, `web`).
+    /// Checksums of every file of the golden images, in order of path.
     ///
     /// # Errors
-    /// When the supervisor has no such child now.
-    pub fn service_pid(&self, service: &str) -> anyhow::Result<u32> {
-        let up = self.up.id();
-        let children = std::fs::read_to_string(format!("/proc/{up}/task/{up}/children"))
-            .context("the supervisor is gone")?;
-        // Any thread may have started it: children are listed per thread.
-        let threads = std::fs::read_dir(format!("/proc/{up}/task"))?;
-        let mut pids: Vec<String> = children.split_whitespace().map(str::to_owned).collect();
-        for thread in threads {
-            let path = thread?.path().join("children");
-            let children = std::fs::read_to_string(path).unwrap_or_default();
-            pids.extend(children.split_whitespace().map(str::to_owned));
-        }
-        for pid in pids {
-            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if arguments
-                .split(|byte| *byte == 0)
-                .any(|argument| argument == service.as_bytes())
-            {
-                return Ok(pid.parse()?);
-            }
-        }
-        anyhow::bail!("the supervisor runs no {service} service now")
+    /// When a file cannot be read.
+    pub fn golden_checksums(&self) -> anyhow::Result<String> {
+        let mut find = Command::new("sh");
+        find.args(["-ec", "find \"$1\" -type f | sort | xargs sha256sum", "sh"]);
+        crate::command::output(find.arg(self.state.join("images")))
+    }
+
+    /// What a service (`dhcp`, `boot`, `iscsi`, `node`, `web`) is doing, as `dess status` tells.
+    ///
+    /// # Errors
+    /// When the supervisor does not answer.
+    pub fn service(&self, service: &str) -> anyhow::Result<Value> {
+        let status = self.json(&["status"])?;
+        status["services"]
+            .as_array()
+            .and_then(|services| services.iter().find(|one| one["name"] == service))
+            .cloned()
+            .with_context(|| format!("no service {service} in {status}"))
+    }
+
+    /// The client with this MAC address, as `dess client list` tells.
+    ///
+    /// # Errors
+    /// When the database does not answer or has no such client.
+    pub fn client(&self, mac: &str) -> anyhow::Result<Value> {
+        let clients = self.json(&["client", "list"])?;
+        clients
+            .as_array()
+            .and_then(|clients| clients.iter().find(|one| one["mac"] == mac))
+            .cloned()
+            .with_context(|| format!("no client {mac} in {clients}"))
+    }
+
+    /// Process id of a service.
+    ///
+    /// # Errors
+    /// When it does not run now.
+    pub fn service_pid(&self, service: &str) -> anyhow::Result<i32> {
+        self.service(service)?["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .with_context(|| format!("the {service} service does not run now"))
     }
 
     /// `kill -9` of one service; the supervisor starts it again.
@@ -179,7 +218,7 @@ impl DessServer {
     /// # Errors
     /// When it does not run.
     pub fn kill_service(&self, service: &str) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.service_pid(service)?)?;
+        let pid = self.service_pid(service)?;
         kill(Pid::from_raw(pid), Signal::SIGKILL)
             .with_context(|| format!("cannot kill the {service} service"))
     }
@@ -220,17 +259,27 @@ impl DessServer {
         Ok(())
     }
 
-    fn wait_until_ready(&self, limit: Duration) -> anyhow::Result<()> {
+    /// Whether all five services are ready.
+    pub fn is_ready(&self) -> bool {
+        self.json(&["status"]).is_ok_and(|status| {
+            status["services"].as_array().is_some_and(|services| {
+                services.len() == 5 && services.iter().all(|service| service["state"] == "ready")
+            })
+        })
+    }
+
+    /// Waits at most `limit` until all five services are ready.
+    ///
+    /// # Errors
+    /// With the server's last log lines, when they are not, or `dess up` has ended.
+    pub fn wait_until_ready(&self, limit: Duration) -> anyhow::Result<()> {
         self.wait_until("every service is ready", limit, |server| {
             anyhow::ensure!(
                 server.up.is_running(),
                 "dess up ended:\n{}",
                 server.up.log_tail(30)
             );
-            let Ok(status) = server.json(&["status"]) else {
-                return Ok(None);
-            };
-            Ok(all_ready(&status).then_some(()))
+            Ok(server.is_ready().then_some(()))
         })
     }
 }
@@ -242,17 +291,6 @@ impl Drop for DessServer {
             tracing::warn!("{error:#}");
         }
     }
-}
-
-/// Whether `dess status --json` shows all five services running.
-fn all_ready(status: &Value) -> bool {
-    let Some(services) = status.get("services").and_then(Value::as_array) else {
-        return false;
-    };
-    services.len() == 5
-        && services
-            .iter()
-            .all(|service| service.get("state").and_then(Value::as_str) == Some("ready"))
 }
 
 /// `DESS_BIN`, else `dess` beside this program or beside its directory (tests are in `deps`).
@@ -269,6 +307,8 @@ fn default_binary() -> anyhow::Result<PathBuf> {
         .context("the dess program is not built: cargo build -p dess, or set DESS_BIN")
 }
 
+/// Exit status of `dess` for an answer that shows something abnormal.
+const EXIT_ABNORMAL: i32 = 3;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const CLI_LIMIT: Duration = Duration::from_secs(60);
