@@ -32,7 +32,13 @@ fn the_operators_file_wins_over_the_packages() {
 #[test]
 fn the_spellings_of_boot_roms_reach_the_file() {
     let (_root, files) = operator_and_package();
-    for name in ["sub/deep", "/sub/deep", "sub\\deep", "\\sub\\deep", "./sub//deep"] {
+    for name in [
+        "sub/deep",
+        "/sub/deep",
+        "sub\\deep",
+        "\\sub\\deep",
+        "./sub//deep",
+    ] {
         assert_eq!(content(&files, name), "deep", "{name}");
     }
 }
@@ -102,10 +108,7 @@ fn a_missing_file_is_reported_with_the_directories_searched() {
     let (gone, files) = (tempfile::tempdir().unwrap(), BootFiles::in_directories([]));
     assert!(files.open("a").is_err());
     let files = BootFiles::in_directories([gone.path().join("absent")]);
-    assert!(matches!(
-        files.open("a"),
-        Err(FileError::NotFound { .. })
-    ));
+    assert!(matches!(files.open("a"), Err(FileError::NotFound { .. })));
 }
 
 #[test]
@@ -134,13 +137,11 @@ fn the_cache_stays_within_its_budget_and_large_files_stay_on_disk() {
     }
     let file = File::create(operator.join("huge")).unwrap();
     file.set_len(CACHED_FILE_BYTES_MAX + 1).unwrap();
-    file.write_all_at(b"end", CACHED_FILE_BYTES_MAX - 2).unwrap();
+    file.write_all_at(b"end", CACHED_FILE_BYTES_MAX - 2)
+        .unwrap();
     let huge = files.open("huge").unwrap();
     assert!(matches!(huge.content, Content::Disk(_)));
-    assert_eq!(
-        huge.read_at(CACHED_FILE_BYTES_MAX - 2, 100).unwrap(),
-        "end"
-    );
+    assert_eq!(huge.read_at(CACHED_FILE_BYTES_MAX - 2, 100).unwrap(), "end");
     assert_eq!(huge.read_at(u64::MAX, 100).unwrap(), "");
 }
 

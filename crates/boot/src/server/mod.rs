@@ -1,0 +1,141 @@
+//! The HTTP side of the boot service: scripts, boot files, failure reports.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/boot/<mac>.ipxe` | the client's script; the iSCSI service makes its disk ready first |
+//! | `/files/<name>` | boot files, with byte ranges |
+//! | `/report/<mac>?stage=..&errno=..` | iPXE tells why it did not boot |
+//! | `/healthz` | `ok` |
+
+mod connection;
+mod error;
+mod file;
+mod report;
+mod script;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use dess_model::host::{EventSender, Paths, SnapshotReader};
+use dess_model::{EventKind, MalformedTally, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use connection::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX};
+pub use error::ServeError;
+
+use crate::files::BootFiles;
+
+/// How long the iSCSI service may take to make a disk ready; the client waits for its script.
+const POWER_ON_LIMIT: Duration = Duration::from_secs(5);
+
+/// What [`serve`] is to do.
+#[derive(Clone, Debug)]
+pub struct BootOptions {
+    /// Where to listen: the server's address and its HTTP boot port.
+    pub listen: SocketAddr,
+    /// Where the snapshot and the control socket of the iSCSI service are.
+    pub paths: Paths,
+    /// The boot files; share them with the TFTP side.
+    pub files: Arc<BootFiles>,
+    /// Where events go.
+    pub events: EventSender,
+    /// How long the iSCSI service may take to make a disk ready.
+    pub power_on_limit: Duration,
+}
+
+impl BootOptions {
+    /// Everything as usual on this machine.
+    pub fn new(listen: SocketAddr, paths: Paths) -> Self {
+        Self {
+            listen,
+            files: Arc::new(BootFiles::new(paths.boot_files())),
+            events: EventSender::new(paths.events()),
+            paths,
+            power_on_limit: POWER_ON_LIMIT,
+        }
+    }
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Service {
+    options: BootOptions,
+    snapshots: SnapshotReader,
+    malformed: Mutex<MalformedTally>,
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+/// Serves until `cancel`; `ready` is told once the socket is bound.
+///
+/// # Errors
+/// If the socket cannot be bound.
+pub async fn serve(
+    options: BootOptions,
+    ready: oneshot::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = options.listen;
+    let failed = |source| ServeError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    tracing::info!(listen.address = %local, "HTTP boot listens on {local}");
+    options.files.warn_of_missing_loaders();
+    let events = options.events.clone();
+    let service = Arc::new(Service {
+        snapshots: SnapshotReader::new(options.paths.snapshot()),
+        malformed: Mutex::new(MalformedTally::new("http")),
+        options,
+    });
+    // The receiver may have lost interest; that is its business.
+    let _ = ready.send(());
+    tokio::select! {
+        () = connection::accept_all(&listener, &service, &cancel) => {}
+        () = events.keep_flushing() => {}
+    }
+    Ok(())
+}
+
+fn router(service: &Arc<Service>) -> Router {
+    Router::new()
+        .route("/boot/{name}", get(script::handle))
+        .route("/files/{*name}", get(file::handle))
+        .route("/report/{mac}", get(report::handle))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(Arc::clone(service))
+}
+
+impl Service {
+    fn send(&self, event: EventKind) {
+        self.options.events.send(event);
+    }
+
+    /// Counts malformed input; logs and tells it once per peer and minute.
+    fn count_malformed(&self, peer: IpAddr, reason: &str) {
+        let peer = peer.to_canonical();
+        let report = self
+            .malformed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(Timestamp::now(), &peer.to_string(), reason);
+        if let Some(event) = report {
+            if let EventKind::Malformed { reason, count, .. } = &event {
+                tracing::warn!(client.address = %peer, count, "malformed HTTP from {peer}: {reason}");
+            }
+            self.send(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
