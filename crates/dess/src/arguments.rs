@@ -1,0 +1,399 @@
+//! The command line.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
+use dess_node::supervisor::protocol::ServiceName;
+use ipnet::Ipv4Net;
+
+/// Boots a room full of PCs that have no disks.
+#[derive(Parser)]
+#[command(name = "dess", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args)]
+pub(crate) struct GlobalArguments {
+    /// Configuration file [default: /etc/dess/dess.toml if it exists]
+    #[arg(long, global = true, env = "DESS_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// State directory [default: /var/lib/dess]
+    #[arg(long, global = true, env = "DESS_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Runtime directory [default: /run/dess]
+    #[arg(long, global = true, env = "DESS_RUNTIME", value_name = "DIR")]
+    pub(crate) runtime: Option<PathBuf>,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Set up a new site on this server.
+    Init(InitArguments),
+    /// Run all services in the foreground.
+    Up,
+    /// Services, site and clients at a glance. Exit code 3 if something is abnormal.
+    Status,
+    /// Clients: the PCs of the room.
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Golden images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Services of this server.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// The site's settings.
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// Jobs of the management daemon.
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Print shell completions.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Run the DHCP service.
+    Dhcp,
+    /// Run the boot service (TFTP and HTTP).
+    Boot,
+    /// Run the iSCSI service, or serve one file.
+    Iscsi {
+        #[command(subcommand)]
+        command: Option<IscsiCommand>,
+    },
+    /// Run the management daemon.
+    Node,
+    /// Run the admin page.
+    Web {
+        #[command(subcommand)]
+        command: Option<WebCommand>,
+    },
+}
+
+impl Command {
+    /// True for commands that run until they are stopped.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(
+            self,
+            Self::Up
+                | Self::Dhcp
+                | Self::Boot
+                | Self::Iscsi { .. }
+                | Self::Node
+                | Self::Web { command: None }
+        )
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct InitArguments {
+    /// Name of the site.
+    #[arg(long, default_value = "DESS")]
+    pub(crate) name: String,
+    /// This server's address as the clients reach it.
+    #[arg(long)]
+    pub(crate) address: Ipv4Addr,
+    /// Network interface that the clients are on; may be given several times.
+    #[arg(long = "interface", required = true)]
+    pub(crate) interfaces: Vec<String>,
+    /// The clients' network, e.g. 192.168.0.0/24.
+    #[arg(long)]
+    pub(crate) subnet: Ipv4Net,
+    /// `server`: DESS gives the addresses. `proxy`: another DHCP server does.
+    #[arg(long, value_parser = parse_mode, default_value = "server")]
+    pub(crate) mode: DhcpMode,
+    /// Addresses for clients, e.g. 192.168.0.100-192.168.0.199.
+    #[arg(long, value_parser = parse_range)]
+    pub(crate) pool: Option<AddressRange>,
+    /// Default gateway of the operating systems.
+    #[arg(long)]
+    pub(crate) router: Option<Ipv4Addr>,
+    /// Name server; may be given several times.
+    #[arg(long)]
+    pub(crate) dns: Vec<Ipv4Addr>,
+    /// Lease time in seconds.
+    #[arg(long, default_value_t = 3600)]
+    pub(crate) lease_secs: u32,
+    /// Port of the HTTP boot service.
+    #[arg(long, default_value_t = 80)]
+    pub(crate) http_port: u16,
+    /// iSCSI portal [default: port 3260 of the address]; may be given several times.
+    #[arg(long)]
+    pub(crate) portal: Vec<SocketAddrV4>,
+    /// `auto`: unknown PCs get the next seat. `hold`: they wait for approval.
+    #[arg(long, value_parser = parse_registration, default_value = "auto")]
+    pub(crate) registration: Registration,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClientCommand {
+    /// All clients.
+    List,
+    /// Register a client.
+    Add(ClientAddArguments),
+    /// Change a client.
+    Set(ClientSetArguments),
+    /// Let a pending client boot.
+    Approve {
+        /// Seat number, name, MAC address or id.
+        client: String,
+    },
+    /// Remove a client with its disk.
+    Remove {
+        /// Seat number, name, MAC address or id.
+        client: String,
+        /// Even if it runs.
+        #[arg(long)]
+        force: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Drop everything that a client has written.
+    Reset {
+        /// Seat number, name, MAC address or id.
+        client: String,
+        /// Even if it runs: its sessions are ended first.
+        #[arg(long)]
+        force: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// A client's last boots, step by step.
+    Boots {
+        /// Seat number, name, MAC address or id.
+        client: String,
+        /// How many.
+        #[arg(long, default_value_t = 3)]
+        limit: u32,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ClientAddArguments {
+    /// MAC address of the network card that it boots from.
+    pub(crate) mac: MacAddr,
+    /// Seat number [default: the next free].
+    #[arg(long)]
+    pub(crate) seat: Option<u32>,
+    /// Name [default: PC-<seat>].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Reserved address.
+    #[arg(long)]
+    pub(crate) address: Option<Ipv4Addr>,
+    /// What happens to its writes [default: as its group].
+    #[arg(long, value_parser = parse_policy)]
+    pub(crate) policy: Option<BootPolicy>,
+    /// Image, as name or name@version [default: as its group].
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct ClientSetArguments {
+    /// Seat number, name, MAC address or id.
+    pub(crate) client: String,
+    /// New seat number.
+    #[arg(long)]
+    pub(crate) seat: Option<u32>,
+    /// New name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// New network card; identity and disk stay.
+    #[arg(long)]
+    pub(crate) mac: Option<MacAddr>,
+    /// Reserved address, or `none`.
+    #[arg(long)]
+    pub(crate) address: Option<String>,
+    /// Image as name or name@version, or `inherit`.
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// `volatile`, `persistent` or `inherit`.
+    #[arg(long)]
+    pub(crate) policy: Option<String>,
+    /// Boot file instead of the one for its architecture, or `none`.
+    #[arg(long)]
+    pub(crate) boot_file: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImageCommand {
+    /// All images and their versions.
+    List,
+    /// Import a raw or qcow2 file as a new image, or as the next version of one.
+    Import {
+        /// File on this server.
+        file: PathBuf,
+        /// Name of the image [default: the file's name].
+        #[arg(long)]
+        name: Option<String>,
+        /// Return at once; the management daemon goes on.
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Choose what clients boot from their next power-on.
+    Assign {
+        /// Image as name (its newest version) or name@version.
+        image: String,
+        /// Only this client: seat number, name, MAC address or id [default: all without their own].
+        #[arg(long)]
+        client: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// How each service is.
+    Status,
+    /// Restart a service.
+    Restart {
+        /// dhcp, boot, iscsi, node or web.
+        service: ServiceName,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SiteCommand {
+    /// Show the site's settings.
+    Show,
+    /// Change them.
+    Set {
+        /// `auto`: unknown PCs get the next seat. `hold`: they wait for approval.
+        #[arg(long, value_parser = parse_registration)]
+        registration: Option<Registration>,
+        /// What happens to the writes of clients without a policy of their own.
+        #[arg(long, value_parser = parse_policy)]
+        policy: Option<BootPolicy>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum JobCommand {
+    /// The last jobs.
+    List,
+    /// Cancel a job.
+    Cancel {
+        /// Its id.
+        job: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IscsiCommand {
+    /// Serve one raw file as LUN 0, without a site: for tests, benchmarks and rescue.
+    Serve {
+        /// Address and port to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The file.
+        #[arg(long)]
+        image: PathBuf,
+        /// Refuse writes.
+        #[arg(long)]
+        read_only: bool,
+        /// Offer UNMAP, which punches holes into the file.
+        #[arg(long)]
+        thin: bool,
+        /// Name of the target.
+        #[arg(long, default_value = "iqn.2026-11.io.dess:file")]
+        iqn: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WebCommand {
+    /// Print the one-time code that the first visit of the page asks for.
+    SetupCode,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Server,
+    Proxy,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Policy {
+    Volatile,
+    Persistent,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Unknown {
+    Auto,
+    Hold,
+}
+
+fn parse_mode(text: &str) -> Result<DhcpMode, String> {
+    Ok(match Mode::from_str(text, true)? {
+        Mode::Server => DhcpMode::Server,
+        Mode::Proxy => DhcpMode::Proxy,
+    })
+}
+
+/// `volatile` or `persistent`.
+pub(crate) fn parse_policy(text: &str) -> Result<BootPolicy, String> {
+    match Policy::from_str(text, true) {
+        Ok(Policy::Volatile) => Ok(BootPolicy::Volatile),
+        Ok(Policy::Persistent) => Ok(BootPolicy::Persistent),
+        Err(_) => Err(format!(
+            "\"{text}\" is no policy; it is volatile or persistent"
+        )),
+    }
+}
+
+fn parse_registration(text: &str) -> Result<Registration, String> {
+    match Unknown::from_str(text, true) {
+        Ok(Unknown::Auto) => Ok(Registration::Auto),
+        Ok(Unknown::Hold) => Ok(Registration::Hold),
+        Err(_) => Err(format!(
+            "\"{text}\" is no registration policy; it is auto or hold"
+        )),
+    }
+}
+
+fn parse_range(text: &str) -> Result<AddressRange, String> {
+    let wrong = || format!("\"{text}\" is no range; write it as 192.168.0.100-192.168.0.199");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let first = first.trim().parse().map_err(|_| wrong())?;
+    let last = last.trim().parse().map_err(|_| wrong())?;
+    if last < first {
+        return Err(wrong());
+    }
+    Ok(AddressRange { first, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_range_that_runs_backwards_is_refused() {
+        assert!(parse_range("10.0.0.9-10.0.0.1").is_err());
+        assert!(parse_range("10.0.0.1").is_err());
+        assert!(parse_range("10.0.0.1-10.0.0.9").is_ok());
+    }
+}

@@ -1,0 +1,191 @@
+//! `dess client`
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use dess_diagnosis::ClientState;
+use dess_model::{BootPolicy, Timestamp};
+use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView, Operations};
+
+use super::confirmed;
+use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
+use crate::output::{self, ago, bytes, duration, or_dash, table};
+
+pub(super) async fn client(
+    operations: &Operations,
+    command: ClientCommand,
+    json: bool,
+) -> Result<ExitCode> {
+    match command {
+        ClientCommand::List => list(operations, json).await?,
+        ClientCommand::Add(arguments) => {
+            let added = operations.client_add(addition(arguments)).await?;
+            show(&added, json)?;
+        }
+        ClientCommand::Set(arguments) => {
+            let client = operations.client_find(&arguments.client).await?;
+            let changed = operations.client_set(client.id, change(arguments)?).await?;
+            show(&changed, json)?;
+        }
+        ClientCommand::Approve { client } => {
+            let client = operations.client_find(&client).await?;
+            show(&operations.client_approve(client.id).await?, json)?;
+        }
+        ClientCommand::Remove { client, force, yes } => {
+            let client = operations.client_find(&client).await?;
+            let question = format!("Remove {} with its disk and its history?", named(&client));
+            if confirmed(&question, yes)? {
+                operations.client_remove(client.id, force).await?;
+                println!("{} is removed", named(&client));
+            }
+        }
+        ClientCommand::Reset { client, force, yes } => {
+            reset(operations, &client, force, yes).await?;
+        }
+        ClientCommand::Boots { client, limit } => {
+            let client = operations.client_find(&client).await?;
+            let boots = operations.client_boots(client.id, limit).await?;
+            if json {
+                output::json(&boots)?;
+            } else {
+                boots.iter().for_each(print_boot);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(operations: &Operations, json: bool) -> Result<()> {
+    let clients = operations.client_list().await?;
+    if json {
+        return output::json(&clients);
+    }
+    let mut rows = table(&[
+        "seat", "name", "state", "image", "policy", "address", "mac", "read",
+    ]);
+    for client in &clients {
+        rows.add_row([
+            client.seat.to_string(),
+            client.name.clone(),
+            state(&client.state),
+            or_dash(client.image.as_ref().map(|image| &image.label)),
+            policy(client.policy).to_owned(),
+            or_dash(client.address),
+            client.mac.to_string(),
+            bytes(client.traffic.read_bytes),
+        ]);
+    }
+    println!("{rows}");
+    Ok(())
+}
+
+async fn reset(operations: &Operations, client: &str, force: bool, yes: bool) -> Result<()> {
+    let client = operations.client_find(client).await?;
+    let question = format!("Drop everything that {} has written?", named(&client));
+    if !confirmed(&question, yes)? {
+        return Ok(());
+    }
+    match operations.client_reset(client.id, force).await? {
+        Some(_) => println!("{} has a fresh disk", named(&client)),
+        None => println!(
+            "the iSCSI service is down; {} gets a fresh disk at its next power-on",
+            named(&client)
+        ),
+    }
+    Ok(())
+}
+
+fn addition(arguments: ClientAddArguments) -> ClientAdd {
+    ClientAdd {
+        mac: arguments.mac,
+        seat: arguments.seat,
+        name: arguments.name,
+        address: arguments.address,
+        policy: arguments.policy,
+        image: arguments.image,
+    }
+}
+
+fn change(arguments: ClientSetArguments) -> Result<ClientChange> {
+    let address = match arguments.address.as_deref() {
+        None => None,
+        Some("none") => Some(None),
+        Some(text) => {
+            let parsed = text.parse();
+            Some(Some(parsed.with_context(|| {
+                format!("\"{text}\" is not an IPv4 address")
+            })?))
+        }
+    };
+    let policy = match arguments.policy.as_deref() {
+        None => None,
+        Some("inherit") => Some(None),
+        Some(text) => Some(Some(parse_policy(text).map_err(anyhow::Error::msg)?)),
+    };
+    Ok(ClientChange {
+        seat: arguments.seat,
+        name: arguments.name,
+        mac: arguments.mac,
+        address,
+        image: arguments
+            .image
+            .map(|image| (image != "inherit").then_some(image)),
+        policy,
+        boot_file: arguments
+            .boot_file
+            .map(|file| (file != "none").then_some(file)),
+    })
+}
+
+fn show(client: &ClientView, json: bool) -> Result<()> {
+    if json {
+        return output::json(client);
+    }
+    println!(
+        "{}: {}, {}, boots {}",
+        named(client),
+        state(&client.state),
+        policy(client.policy),
+        or_dash(client.image.as_ref().map(|image| &image.label)),
+    );
+    Ok(())
+}
+
+fn named(client: &ClientView) -> String {
+    format!("seat {} ({})", client.seat, client.name)
+}
+
+fn policy(policy: BootPolicy) -> &'static str {
+    match policy {
+        BootPolicy::Volatile => "volatile",
+        BootPolicy::Persistent => "persistent",
+    }
+}
+
+/// The state in a few words.
+pub(super) fn state(state: &ClientState) -> String {
+    match state {
+        ClientState::Pending => "waits for approval".to_owned(),
+        ClientState::Off => "off".to_owned(),
+        ClientState::Booting { stage, since } => format!("booting: {stage} ({})", ago(*since)),
+        ClientState::Running { since } => format!("running ({})", ago(*since)),
+        ClientState::Fault { code, text, .. } => format!("FAULT {code}: {text}"),
+    }
+}
+
+fn print_boot(boot: &BootAttemptView) {
+    let summary = &boot.summary;
+    let result = match (summary.up_after_ms, &summary.fault) {
+        (Some(after), _) => format!("up after {after} ms"),
+        (None, Some(fault)) => format!("failed: {} {}", fault.code, fault.text),
+        (None, None) => format!("{} at {}", summary.outcome.key(), summary.stage),
+    };
+    let since = duration(Timestamp::now().millis_since(summary.started));
+    println!("boot {since} ago, {result}");
+    for step in &boot.steps {
+        println!(
+            "  {:>7} ms  {:<15} {}",
+            step.offset_ms, step.stage, step.detail
+        );
+    }
+}

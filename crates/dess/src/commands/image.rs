@@ -1,0 +1,127 @@
+//! `dess image`
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dess_model::JobId;
+use dess_node::operations::{AssignTo, ImageImport, JobState, JobView, Operations};
+
+use crate::arguments::ImageCommand;
+use crate::output::{self, ago, bytes, table};
+
+/// How often the progress of an import is shown.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// After this long in the queue the person is told why nothing happens.
+const QUEUE_PATIENCE_POLLS: u32 = 20;
+
+pub(super) async fn image(
+    operations: &Operations,
+    command: ImageCommand,
+    json: bool,
+) -> Result<ExitCode> {
+    match command {
+        ImageCommand::List => list(operations, json).await?,
+        ImageCommand::Import { file, name, detach } => {
+            let source = std::fs::canonicalize(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            let name = name.unwrap_or_else(|| name_of(&source));
+            let job = operations
+                .image_import_start(ImageImport { source, name })
+                .await?;
+            let view = match detach {
+                true => operations.job_get(job).await?,
+                false => follow(operations, job).await?,
+            };
+            if json {
+                output::json(&view)?;
+            } else {
+                println!("{}", summary(&view));
+            }
+        }
+        ImageCommand::Assign { image, client } => {
+            let to = match &client {
+                None => AssignTo::DefaultGroup,
+                Some(text) => AssignTo::Client(operations.client_find(text).await?.id),
+            };
+            operations.image_assign(Some(&image), to).await?;
+            println!("{image} is booted from the next power-on");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(operations: &Operations, json: bool) -> Result<()> {
+    let images = operations.image_list().await?;
+    if json {
+        return output::json(&images);
+    }
+    let mut rows = table(&["image", "size", "age", "groups", "clients"]);
+    for version in images.iter().flat_map(|image| &image.versions) {
+        rows.add_row([
+            version.label.clone(),
+            bytes(version.size_bytes),
+            ago(version.created),
+            version.groups.join(", "),
+            version.clients.to_string(),
+        ]);
+    }
+    println!("{rows}");
+    Ok(())
+}
+
+/// Shows a job's progress until it ends. Ctrl-C leaves the job running.
+async fn follow(operations: &Operations, job: JobId) -> Result<JobView> {
+    let terminal = std::io::stderr().is_terminal();
+    let mut polls = 0;
+    loop {
+        let view = operations.job_get(job).await?;
+        if view.state.is_final() {
+            if terminal {
+                eprintln!();
+            }
+            return finished(view);
+        }
+        polls += 1;
+        if view.state == JobState::Queued && polls == QUEUE_PATIENCE_POLLS {
+            eprintln!("the job waits for the management daemon; is it running? (dess up)");
+        }
+        if terminal && view.total > 0 {
+            let percent = view.progress.saturating_mul(100) / view.total;
+            eprint!(
+                "\r{percent:>3} %  {} of {}  ",
+                bytes(view.progress),
+                bytes(view.total)
+            );
+            std::io::stderr().flush()?;
+        }
+        tokio::time::sleep(PROGRESS_EVERY).await;
+    }
+}
+
+fn finished(view: JobView) -> Result<JobView> {
+    match view.state {
+        JobState::Done => Ok(view),
+        JobState::Cancelled => bail!("the import was cancelled"),
+        _ => bail!(
+            "{}",
+            view.error.unwrap_or_else(|| "the import failed".to_owned())
+        ),
+    }
+}
+
+fn summary(view: &JobView) -> String {
+    match (&view.result, view.state) {
+        (Some(result), _) => format!("imported {result}"),
+        (None, _) => format!("job {} goes on: dess job list", view.id),
+    }
+}
+
+fn name_of(source: &Path) -> String {
+    source
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

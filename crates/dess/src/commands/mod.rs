@@ -1,0 +1,84 @@
+//! The subcommands.
+
+mod client;
+mod image;
+mod init;
+mod job;
+mod services;
+mod site;
+mod status;
+mod up;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_complete::Shell;
+use dess_node::operations::Operations;
+
+use crate::arguments::{Arguments, Command, WebCommand};
+use crate::config::Config;
+use crate::service;
+
+/// Exit code of `dess status` and `dess service status` if something is abnormal.
+pub(crate) const ABNORMAL: u8 = 3;
+
+/// Runs a subcommand to its end.
+pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode> {
+    let json = arguments.global.json;
+    let operations = Operations::new(config.paths()).acting_as(actor());
+    match arguments.command {
+        Command::Init(setup) => init::init(&operations, setup, json).await,
+        Command::Up => up::up(&config, &arguments.global).await,
+        Command::Status => status::status(&operations, json).await,
+        Command::Client(command) => client::client(&operations, command, json).await,
+        Command::Image(command) => image::image(&operations, command, json).await,
+        Command::Service(command) => services::service(&operations, command, json).await,
+        Command::Site(command) => site::site(&operations, command, json).await,
+        Command::Job(command) => job::job(&operations, command, json).await,
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Web {
+            command: Some(WebCommand::SetupCode),
+        } => up::print_setup_code(&config.paths()),
+        Command::Dhcp => service::dhcp(&config).await,
+        Command::Boot => service::boot(&config).await,
+        Command::Iscsi { command } => service::iscsi(&config, command).await,
+        Command::Node => service::node(&config).await,
+        Command::Web { command: None } => service::web(&config).await,
+    }
+}
+
+/// Prints a completion script.
+pub(crate) fn completions(shell: Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "dess",
+        &mut std::io::stdout(),
+    );
+}
+
+/// Who acts, for the audit log.
+fn actor() -> String {
+    let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    format!("cli:{}", name.unwrap_or_else(|_| "root".to_owned()))
+}
+
+/// Asks before something is lost. Without a terminal nobody can answer, so nothing is asked: a
+/// script that says `reset` means it.
+fn confirmed(question: &str, yes: bool) -> Result<bool> {
+    if yes || !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "예"))
+}

@@ -1,0 +1,123 @@
+//! `dess status`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use dess_diagnosis::ClientState;
+use dess_node::operations::{ClientView, NoticeView, Operations, SiteView};
+use dess_node::supervisor;
+use dess_node::supervisor::protocol::ServiceStatus;
+use serde::Serialize;
+
+use super::services;
+use super::{ABNORMAL, client};
+use crate::output::{self, ago};
+
+/// Notices of the last hour are shown.
+const NOTICES_WITHIN_MS: u64 = 3_600_000;
+
+#[derive(Serialize)]
+struct Status {
+    services: Vec<ServiceStatus>,
+    services_error: Option<String>,
+    site: Option<SiteView>,
+    clients: Vec<ClientView>,
+    notices: Vec<NoticeView>,
+    database_error: Option<String>,
+}
+
+pub(super) async fn status(operations: &Operations, json: bool) -> Result<ExitCode> {
+    let status = collect(operations).await;
+    if json {
+        output::json(&status)?;
+    } else {
+        print(&status);
+    }
+    let broken = status.services_error.is_some() || status.database_error.is_some();
+    Ok(if broken {
+        ExitCode::from(ABNORMAL)
+    } else {
+        services::exit_code(&status.services)
+    })
+}
+
+/// Everything that can be found out, also with the database or the supervisor away.
+async fn collect(operations: &Operations) -> Status {
+    let (services, services_error) = match supervisor::services(operations.paths()).await {
+        Ok(services) => (services, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let mut status = Status {
+        services,
+        services_error,
+        site: None,
+        clients: Vec::new(),
+        notices: Vec::new(),
+        database_error: None,
+    };
+    if let Err(error) = read_site(operations, &mut status).await {
+        status.database_error = Some(format!("{error:#}"));
+    }
+    status
+}
+
+async fn read_site(operations: &Operations, status: &mut Status) -> Result<()> {
+    status.site = operations.site().await?;
+    status.clients = operations.client_list().await?;
+    status.notices = operations.notice_list(NOTICES_WITHIN_MS).await?;
+    Ok(())
+}
+
+fn print(status: &Status) {
+    match &status.site {
+        Some(site) => println!("site {}, server {}\n", site.name, site.server.address),
+        None => println!("the site is not set up yet; run `dess init`\n"),
+    }
+    match &status.services_error {
+        Some(error) => println!("services: {error}; start them with `dess up`"),
+        None => services::print(&status.services),
+    }
+    if let Some(error) = &status.database_error {
+        println!("\ndatabase: {error}");
+    }
+    print_clients(&status.clients);
+    for notice in &status.notices {
+        println!(
+            "\n{:?}: {} {} ({} ago)",
+            notice.kind,
+            notice.subject,
+            notice.detail,
+            ago(notice.last_seen)
+        );
+    }
+}
+
+/// How many are in which state, and every fault.
+fn print_clients(clients: &[ClientView]) {
+    let count = |wanted: &str| {
+        clients
+            .iter()
+            .filter(|one| one.state.key() == wanted)
+            .count()
+    };
+    println!(
+        "\n{} clients: {} running, {} booting, {} off, {} waiting for approval, {} with a fault",
+        clients.len(),
+        count("running"),
+        count("booting"),
+        count("off"),
+        count("pending"),
+        count("fault"),
+    );
+    for one in clients
+        .iter()
+        .filter(|one| matches!(one.state, ClientState::Fault { .. }))
+    {
+        println!(
+            "  seat {} ({}): {}",
+            one.seat,
+            one.name,
+            client::state(&one.state)
+        );
+    }
+}

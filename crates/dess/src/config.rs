@@ -1,0 +1,161 @@
+//! The configuration file: only what a machine must know before it can read the database.
+//!
+//! Names, addresses and assignments live in the database (`dess site`, `dess client`); this file
+//! says where that is and how the services listen. Everything has a default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dess_model::host::Paths;
+use serde::Deserialize;
+
+use crate::arguments::GlobalArguments;
+
+/// Read if it exists and `--config` names no other.
+const DEFAULT_FILE: &str = "/etc/dess/dess.toml";
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) paths: PathsSection,
+    pub(crate) dhcp: DhcpSection,
+    pub(crate) boot: BootSection,
+    pub(crate) iscsi: IscsiSection,
+    pub(crate) web: WebSection,
+}
+
+/// `[paths]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PathsSection {
+    /// Database, images, overlays, leases. Default `/var/lib/dess`.
+    state: PathBuf,
+    /// Sockets and live block maps; on a file system in memory. Default `/run/dess`.
+    runtime: PathBuf,
+}
+
+/// `[dhcp]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DhcpSection {
+    /// Answer iPXE's IPv6 router solicitation, which saves it 13 s of waiting. Default true.
+    pub(crate) router_advertisement: bool,
+}
+
+/// `[boot]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BootSection {
+    /// Port of the TFTP service. Default 69, which is what firmware asks.
+    pub(crate) tftp_port: u16,
+}
+
+/// `[iscsi]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IscsiSection {
+    /// Addresses to listen on. Default: the site's portals.
+    pub(crate) listen: Vec<SocketAddr>,
+}
+
+/// `[web]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WebSection {
+    /// Address and port of the admin page. Default `0.0.0.0:8080`.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for PathsSection {
+    fn default() -> Self {
+        Self {
+            state: "/var/lib/dess".into(),
+            runtime: "/run/dess".into(),
+        }
+    }
+}
+
+impl Default for DhcpSection {
+    fn default() -> Self {
+        Self {
+            router_advertisement: true,
+        }
+    }
+}
+
+impl Default for BootSection {
+    fn default() -> Self {
+        Self { tftp_port: 69 }
+    }
+}
+
+impl Default for WebSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+        }
+    }
+}
+
+impl Config {
+    /// The file that the arguments name, with the directories that they name instead of its own.
+    pub(crate) fn load(global: &GlobalArguments) -> Result<Self> {
+        let mut config = match &global.config {
+            Some(path) => Self::read(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE))?,
+            None => Self::default(),
+        };
+        if let Some(state) = &global.state {
+            config.paths.state.clone_from(state);
+        }
+        if let Some(runtime) = &global.runtime {
+            config.paths.runtime.clone_from(runtime);
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn paths(&self) -> Paths {
+        Paths {
+            state: self.paths.state.clone(),
+            runtime: self.paths.runtime.clone(),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        match toml::from_str(&text) {
+            Ok(config) => Ok(config),
+            Err(error) => bail!("{}: {error}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = toml::from_str::<Config>("[web]\nport = 80\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("port") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        let config: Config = toml::from_str("").unwrap();
+        assert_eq!(config.web.listen.port(), 8080);
+        assert!(config.dhcp.router_advertisement);
+        assert_eq!(
+            config.paths().database(),
+            Path::new("/var/lib/dess/dess.db")
+        );
+    }
+}
