@@ -1,71 +1,48 @@
 //! One TCP connection of the target side, as a value.
+//!
+//! `receive` cuts bytes into PDUs; [`Connection`] runs the login and then hands them to
+//! `full_feature` (dispatch, window), `write` (data from the initiator, R2T), `manage` (task
+//! management, logout, ping), `text_exchange`; answers go through `respond` and `outbox` to
+//! `output`.
+
+mod config;
+mod error;
+mod full_feature;
+mod manage;
+mod outbox;
+mod output;
+mod receive;
+mod respond;
+mod tasks;
+mod text_exchange;
+mod window;
+mod write;
 
 use std::io::IoSlice;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use tracing::debug;
 
 use crate::command::{Lun, ScsiResponse, TaskId, TaskManagementResponse};
 use crate::directory::TargetDirectory;
-use crate::event::Event;
+use crate::event::{CloseReason, Event, LoginRefused};
+use crate::login::{Login, LoginStatus, Reply};
+use crate::pdu::{LoginRequest, LoginResponse, Stage, opcode};
 
-/// What a connection is told at its start.
-#[derive(Clone, Debug)]
-pub struct ConnectionConfig {
-    /// The initiator's address.
-    pub peer: IpAddr,
-    /// Portal group of the portal that accepted the connection; 1 if there is only one.
-    pub portal_group_tag: u16,
-    /// Target session identifying handle that a successful login gets; not 0, and not in use by
-    /// another session of the engine.
-    pub tsih: u16,
-    /// Random bytes for the CHAP challenge, fresh for every connection.
-    pub seed: [u8; 32],
-    /// Bounds.
-    pub limits: Limits,
-}
+pub use config::{ConnectionConfig, Limits};
+pub use error::ProtocolError;
 
-/// Bounds of one connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Most commands in work at once; the command window (RFC 7143 §4.2.2.1). 1 to 1024.
-    pub queue_depth: u16,
-    /// Longest data segment that we take; declared in login. 512 to 16 MiB.
-    pub max_recv_data_segment_length: u32,
-    /// Longest data sequence that we agree to.
-    pub max_burst_length: u32,
-    /// Most unsolicited data of a command that we agree to.
-    pub first_burst_length: u32,
-    /// Most R2Ts of one command in flight that we agree to.
-    pub max_outstanding_r2t: u16,
-    /// Most write data of one command; a longer one ends with CHECK CONDITION.
-    pub max_command_data: u32,
-    /// Most write data that is asked for (by R2T) or held at once, in bytes; at least
-    /// `max_command_data`.
-    pub max_write_data: usize,
-    /// A login must be done within this time.
-    pub login_timeout: Duration,
-    /// Pings an initiator that was silent for so long, and closes if it stays silent for as long
-    /// again. Off by default: iPXE never answers.
-    pub ping_interval: Option<Duration>,
-}
+use full_feature::FullFeature;
+use outbox::Outbox;
+use receive::{Pdu, Receive};
+use window::Window;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            queue_depth: 128,
-            max_recv_data_segment_length: 262_144,
-            max_burst_length: 1_048_576,
-            first_burst_length: 262_144,
-            max_outstanding_r2t: 1,
-            max_command_data: 8 << 20,
-            max_write_data: 16 << 20,
-            login_timeout: Duration::from_secs(30),
-            ping_interval: None,
-        }
-    }
-}
+/// An idle connection gives back buffers larger than this, in bytes.
+const IDLE_BYTES_MAX: usize = 4096;
+
+/// Idle time after which buffers are given back.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
 
 /// The target's end of one iSCSI connection.
 ///
@@ -91,47 +68,110 @@ impl Default for Limits {
 /// After [`Event::Closed`] no other event comes and input is ignored: send what is left, close.
 /// When the peer closes, the engine just drops the value.
 pub struct Connection {
-    receive: BytesMut,
+    config: ConnectionConfig,
+    phase: Phase,
+    receive: Receive,
+    outbox: Outbox,
+    started: Instant,
+    last_received: Instant,
+    /// Since when buffers might be given back.
+    idle_since: Instant,
+    /// When the ping that is out was sent.
+    pinged: Option<Instant>,
+}
+
+/// Where a connection is. It only goes forward.
+enum Phase {
+    Login(Box<Login>),
+    FullFeature(Box<FullFeature>),
+    Closed,
 }
 
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(now: Instant, config: ConnectionConfig) -> Self {
-        let _ = (now, config);
+        let login = Login::new(
+            config.peer,
+            config.portal_group_tag,
+            config.seed,
+            config.limits,
+        );
         Self {
-            receive: BytesMut::new(),
+            phase: Phase::Login(Box::new(login)),
+            receive: Receive::new(),
+            outbox: Outbox::new(config.limits.queue_depth),
+            started: now,
+            last_received: now,
+            idle_since: now,
+            pinged: None,
+            config,
         }
     }
 
     /// Where received bytes are appended; has free capacity.
     pub fn receive_buffer(&mut self) -> &mut BytesMut {
-        self.receive.reserve(1);
-        &mut self.receive
+        self.receive.buffer()
     }
 
     /// Takes what was appended to the receive buffer.
     pub fn handle_received(&mut self, now: Instant, directory: &dyn TargetDirectory) {
-        let _ = (now, directory);
+        self.last_received = now;
+        self.idle_since = now;
+        self.pinged = None;
+        self.receive.note_received();
+        loop {
+            if matches!(self.phase, Phase::Closed) {
+                return self.receive.clear();
+            }
+            match self.receive.next_pdu() {
+                Ok(Some(pdu)) => self.handle_pdu(pdu, directory),
+                Ok(None) => return,
+                Err(error) => self.end(CloseReason::Protocol(error)),
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let idle = self.is_trimmable().then(|| self.idle_since + IDLE_AFTER);
+        let due = match &self.phase {
+            Phase::Login(_) => Some(self.started + self.config.limits.login_timeout),
+            Phase::FullFeature(_) => self.ping_due(),
+            Phase::Closed => return None,
+        };
+        [idle, due].into_iter().flatten().min()
     }
 
     /// Does what is due: login deadline, ping, giving back the memory of an idle connection.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        if self.is_trimmable() && now >= self.idle_since + IDLE_AFTER {
+            self.trim(now);
+        }
+        let login_deadline = self.started + self.config.limits.login_timeout;
+        let ping_due = self.ping_due();
+        match &mut self.phase {
+            Phase::Login(_) if now >= login_deadline => self.end(CloseReason::LoginTimeout),
+            Phase::FullFeature(session) if ping_due.is_some_and(|due| now >= due) => {
+                if self.pinged.is_some() {
+                    return self.end(CloseReason::PingTimeout);
+                }
+                session.ping(&mut self.outbox);
+                self.pinged = Some(now);
+            }
+            _ => {}
+        }
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.outbox.events.pop_front()
     }
 
     /// Answers a read with GOOD and `transfer_length` bytes (what the CDB asks for), which `fill`
-    /// writes piece by piece: it gets the offset within the data and the place. Only what the
-    /// initiator expects is asked for.
+    /// writes piece by piece: it gets the offset within the data and the place, and must fill it
+    /// whole. Only what the initiator expects is asked for.
+    ///
+    /// Meant for data that is in memory and up to about 64 KiB; give longer data as `Bytes`.
     ///
     /// # Errors
     /// That of `fill`; then nothing is sent and the command is still open.
@@ -141,63 +181,86 @@ impl Connection {
         transfer_length: u32,
         fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let _ = (task, transfer_length, fill);
-        Ok(())
+        match &mut self.phase {
+            Phase::FullFeature(session) => {
+                session.complete_read(&mut self.outbox, task, transfer_length, fill)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Sends the next part of a read's data ahead of [`complete`](Self::complete), which then
-    /// carries the rest (or a bad status).
+    /// Sends the next part of a read's data ahead of [`complete`](Self::complete), which carries
+    /// the last part (or a bad status).
     pub fn provide_data_in(&mut self, task: TaskId, data: Bytes) {
-        let _ = (task, data);
+        if let Phase::FullFeature(session) = &mut self.phase {
+            session.provide_data_in(&mut self.outbox, task, data);
+        }
     }
 
     /// Answers a command. Ignored if the command was aborted meanwhile.
     pub fn complete(&mut self, task: TaskId, response: ScsiResponse) {
-        let _ = (task, response);
+        if let Phase::FullFeature(session) = &mut self.phase {
+            session.complete(&mut self.outbox, task, response);
+        }
     }
 
     /// Answers a task management request.
     pub fn task_management_response(&mut self, task: TaskId, response: TaskManagementResponse) {
-        let _ = (task, response);
+        if let Phase::FullFeature(session) = &mut self.phase {
+            session.task_management_response(&mut self.outbox, task, response);
+        }
     }
 
     /// Forgets all commands on a logical unit (all logical units if none is given), because
     /// another session reset it or cleared its task set. Returns those that were delivered.
     pub fn abort_tasks(&mut self, lun: Option<Lun>) -> Vec<TaskId> {
-        let _ = lun;
-        Vec::new()
+        match &mut self.phase {
+            Phase::FullFeature(session) => session.abort_where(&mut self.outbox, |task| {
+                lun.is_none_or(|lun| task.lun == lun)
+            }),
+            _ => Vec::new(),
+        }
     }
 
-    /// Commands that were delivered and not yet answered.
+    /// Commands and requests that are not yet answered.
     pub fn active_tasks(&self) -> usize {
-        0
+        match &self.phase {
+            Phase::FullFeature(session) => session.task_count(),
+            _ => 0,
+        }
     }
 
     /// Asks the initiator to log out within `within` (Async Message, event 1). Returns false if
     /// this initiator cannot be asked: then just close.
     pub fn request_logout(&mut self, within: Duration) -> bool {
-        let _ = within;
-        false
+        match &mut self.phase {
+            Phase::FullFeature(session) => session.request_logout(&mut self.outbox, within),
+            _ => false,
+        }
     }
 
     /// Tells the initiator of a change of a logical unit (Async Message, event 0) by sense data.
     /// Returns false if this initiator cannot be told.
     pub fn send_scsi_event(&mut self, lun: Lun, sense: &[u8]) -> bool {
-        let _ = (lun, sense);
-        false
+        match &mut self.phase {
+            Phase::FullFeature(session) => session.send_scsi_event(&mut self.outbox, lun, sense),
+            _ => false,
+        }
     }
 
     /// Ends the connection from our side: [`Event::Closed`] follows. Queued output stays.
-    pub fn close(&mut self) {}
+    pub fn close(&mut self) {
+        self.end(CloseReason::Requested);
+    }
 
     /// Bytes that wait to be sent.
     pub fn output_bytes(&self) -> usize {
-        0
+        self.outbox.output.len()
     }
 
     /// Appends up to `max` pieces of the output to `slices`, in order, for one vectored write.
     pub fn output<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>, max: usize) {
-        let _ = (slices, max);
+        self.outbox.output.slices(slices, max);
     }
 
     /// Drops the first `count` bytes of the output, which were sent.
@@ -205,17 +268,134 @@ impl Connection {
     /// # Panics
     /// If `count` is more than [`output_bytes`](Self::output_bytes).
     pub fn advance_output(&mut self, count: usize) {
-        let _ = count;
+        self.outbox.output.advance(count);
     }
-}
 
-/// How a peer broke the protocol so that the connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
-    /// The first PDU is no Login Request.
-    #[error("opcode {opcode:#04x} before login")]
-    NotLoggedIn {
-        /// The opcode.
-        opcode: u8,
-    },
+    fn is_trimmable(&self) -> bool {
+        self.receive.capacity() > IDLE_BYTES_MAX || self.outbox.capacity() > IDLE_BYTES_MAX
+    }
+
+    fn trim(&mut self, now: Instant) {
+        self.receive.trim();
+        self.outbox.trim();
+        if let Phase::FullFeature(session) = &mut self.phase {
+            session.trim();
+        }
+        // What is still in use is looked at again later.
+        self.idle_since = now;
+    }
+
+    fn ping_due(&self) -> Option<Instant> {
+        let interval = self.config.limits.ping_interval?;
+        Some(self.pinged.unwrap_or(self.last_received) + interval)
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        debug!(?reason, "the connection ends");
+        self.phase = Phase::Closed;
+        self.receive.clear();
+        self.outbox.events.push_back(Event::Closed(reason));
+    }
+
+    fn handle_pdu(&mut self, pdu: Pdu, directory: &dyn TargetDirectory) {
+        match &mut self.phase {
+            Phase::Login(_) => self.handle_login_pdu(&pdu, directory),
+            Phase::FullFeature(session) => {
+                if let Err(reason) = session.handle_pdu(&mut self.outbox, pdu, directory) {
+                    self.end(reason);
+                }
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    fn handle_login_pdu(&mut self, pdu: &Pdu, directory: &dyn TargetDirectory) {
+        let Phase::Login(login) = &mut self.phase else {
+            return;
+        };
+        if opcode(&pdu.header) != LoginRequest::OPCODE {
+            let opcode = opcode(&pdu.header);
+            return self.end(CloseReason::Protocol(ProtocolError::NotLoggedIn { opcode }));
+        }
+        let request = match LoginRequest::decode(&pdu.header) {
+            Ok(request) => request,
+            Err(error) => return self.end(CloseReason::Protocol(ProtocolError::Malformed(error))),
+        };
+        // Login Requests are immediate: the first command has the number that the login carries.
+        self.outbox.window = Window::new(request.cmd_sn, self.config.limits.queue_depth);
+        match login.handle(&request, &pdu.data, directory) {
+            Ok(reply) => {
+                let is_last = reply.nsg == Some(Stage::FullFeature);
+                self.send_login_response(&request, &reply, 0, is_last);
+                if is_last {
+                    self.enter_full_feature();
+                }
+            }
+            Err(status) => {
+                let identity = login.claimed_identity();
+                self.refuse_login(&request, identity, status);
+            }
+        }
+    }
+
+    fn send_login_response(
+        &mut self,
+        request: &LoginRequest,
+        reply: &Reply,
+        status: u16,
+        is_last: bool,
+    ) {
+        let response = LoginResponse {
+            more: false,
+            csg: request.csg,
+            nsg: reply.nsg,
+            isid: request.isid,
+            tsih: if is_last { self.config.tsih } else { 0 },
+            itt: request.itt,
+            sequence: self.outbox.next_sequence(),
+            status,
+        };
+        self.outbox
+            .send(&response.encode(reply.text.len()), &reply.text);
+    }
+
+    fn refuse_login(
+        &mut self,
+        request: &LoginRequest,
+        identity: Option<crate::directory::LoginIdentity>,
+        status: LoginStatus,
+    ) {
+        self.send_login_response(request, &Reply::default(), status.code(), false);
+        let refused = LoginRefused { identity, status };
+        self.outbox
+            .events
+            .push_back(Event::LoginRefused(Box::new(refused)));
+        self.end(CloseReason::LoginRefused(status));
+    }
+
+    fn enter_full_feature(&mut self) {
+        let Phase::Login(login) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            return;
+        };
+        let cid = login.cid();
+        let Some(facts) = login.finish(self.config.tsih) else {
+            unreachable!("a login that is done was admitted");
+        };
+        let parameters = facts.parameters;
+        self.receive.configure(
+            parameters.target_max_recv_data_segment_length,
+            parameters.header_digest,
+            parameters.data_digest,
+        );
+        self.outbox
+            .set_digests(parameters.header_digest, parameters.data_digest);
+        let session = FullFeature::new(&facts, cid, &self.config);
+        self.phase = Phase::FullFeature(Box::new(session));
+        self.outbox
+            .events
+            .push_back(Event::LoggedIn(Box::new(facts)));
+    }
 }

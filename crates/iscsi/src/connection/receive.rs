@@ -1,0 +1,156 @@
+//! From bytes to whole PDUs, with digests.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use super::error::ProtocolError;
+use crate::negotiation::DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH;
+use crate::pdu::{HEADER_BYTES, Header, Segments, padding};
+
+/// Space for one read of a connection that has little to say.
+const READ_BYTES_MIN: usize = 4096;
+
+/// Most space for one read.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Data shorter than this is copied out, so that it does not keep a whole buffer alive.
+const COPY_BYTES_MAX: usize = 1024;
+
+const DIGEST_BYTES: usize = 4;
+
+/// A PDU as it came. Additional header segments are checked and dropped: they carry parts of
+/// CDBs longer than 16 bytes and lengths of bidirectional commands, neither of which a disk has.
+pub(super) struct Pdu {
+    pub(super) header: Header,
+    pub(super) data: Bytes,
+    /// The data digest does not match.
+    pub(super) is_damaged: bool,
+}
+
+/// The receive buffer.
+pub(super) struct Receive {
+    buffer: BytesMut,
+    /// Bytes needed for the PDU at the front, if its header was seen.
+    wanted: usize,
+    /// Space offered for the next read.
+    read_bytes: usize,
+    data_bytes_max: usize,
+    header_digest: bool,
+    data_digest: bool,
+}
+
+impl Receive {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            wanted: HEADER_BYTES,
+            read_bytes: READ_BYTES_MIN,
+            data_bytes_max: DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH as usize,
+            header_digest: false,
+            data_digest: false,
+        }
+    }
+
+    /// What holds in full feature phase.
+    pub(super) fn configure(
+        &mut self,
+        data_bytes_max: u32,
+        header_digest: bool,
+        data_digest: bool,
+    ) {
+        self.data_bytes_max = data_bytes_max as usize;
+        self.header_digest = header_digest;
+        self.data_digest = data_digest;
+    }
+
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        let missing = self.wanted.saturating_sub(self.buffer.len());
+        let free = self.buffer.capacity() - self.buffer.len();
+        if free < missing || free < READ_BYTES_MIN / 2 {
+            self.buffer.reserve(missing.max(self.read_bytes));
+        }
+        &mut self.buffer
+    }
+
+    /// Notes that bytes were appended: a read that filled its space gets more next time.
+    pub(super) fn note_received(&mut self) {
+        if self.buffer.len() == self.buffer.capacity() {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+    }
+
+    /// Memory that is kept, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives memory back if no part of a PDU waits.
+    pub(super) fn trim(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.read_bytes = READ_BYTES_MIN;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// Splits the next whole PDU off.
+    pub(super) fn next_pdu(&mut self) -> Result<Option<Pdu>, ProtocolError> {
+        self.wanted = HEADER_BYTES;
+        let Some(&header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let segments = Segments::of(&header);
+        if segments.data_bytes > self.data_bytes_max {
+            return Err(ProtocolError::DataTooLong {
+                length: segments.data_bytes,
+                limit: self.data_bytes_max,
+            });
+        }
+        let header_end = HEADER_BYTES + segments.ahs_bytes;
+        let data_start = header_end + if self.header_digest { DIGEST_BYTES } else { 0 };
+        let padded_end = data_start + segments.data_bytes + padding(segments.data_bytes);
+        let has_data_digest = self.data_digest && segments.data_bytes > 0;
+        let end = padded_end + if has_data_digest { DIGEST_BYTES } else { 0 };
+        // The lengths are not to be trusted before the digest over them was checked.
+        if self.buffer.len() < data_start {
+            self.wanted = data_start;
+            return Ok(None);
+        }
+        if self.header_digest && !self.digest_fits(0, header_end) {
+            return Err(ProtocolError::HeaderDigest);
+        }
+        if self.buffer.len() < end {
+            self.wanted = end;
+            return Ok(None);
+        }
+        let is_damaged = has_data_digest && !self.digest_fits(data_start, padded_end);
+        Ok(Some(Pdu {
+            header,
+            data: self.take(data_start, segments.data_bytes, end),
+            is_damaged,
+        }))
+    }
+
+    fn digest_fits(&self, start: usize, end: usize) -> bool {
+        let digest = crc32c::crc32c(&self.buffer[start..end]);
+        self.buffer[end..end + DIGEST_BYTES] == digest.to_le_bytes()
+    }
+
+    fn take(&mut self, data_start: usize, data_bytes: usize, end: usize) -> Bytes {
+        if data_bytes == 0 {
+            self.buffer.advance(end);
+            return Bytes::new();
+        }
+        if data_bytes < COPY_BYTES_MAX {
+            let data = Bytes::copy_from_slice(&self.buffer[data_start..data_start + data_bytes]);
+            self.buffer.advance(end);
+            return data;
+        }
+        self.buffer.advance(data_start);
+        let data = self.buffer.split_to(data_bytes).freeze();
+        self.buffer.advance(end - data_start - data_bytes);
+        data
+    }
+}
