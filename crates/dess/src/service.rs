@@ -1,14 +1,12 @@
 //! Running one service as a process: options, readiness, signals.
 
 use std::fs::{self, DirBuilder};
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use WebOptions;
 use anyhow::{Context, Result};
 use dess_boot::server::BootOptions;
 use dess_dhcp::server::DhcpOptions;
@@ -17,6 +15,7 @@ use dess_model::host::{Paths, SnapshotReader};
 use dess_node::NodeOptions;
 use dess_target::{StandaloneOptions, TargetOptions};
 use dess_tftp::server::ServeOptions as TftpOptions;
+use dess_web::WebOptions;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
