@@ -1,0 +1,12 @@
+//! Who may use the pages: passwords, login sessions, throttling and the first set-up.
+
+mod password;
+mod session;
+mod setup_code;
+mod throttle;
+
+pub(crate) use password::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, Passwords};
+pub(crate) use session::{SESSION_MS, SessionCache, Token};
+pub use setup_code::setup_code;
+pub(crate) use setup_code::{setup_code_discard, setup_code_matches, setup_code_provide};
+pub(crate) use throttle::Throttle;

@@ -1,0 +1,58 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use dess_model::Timestamp;
+use dess_model::host::Paths;
+use jiff::tz::TimeZone;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Passwords, SessionCache, Throttle};
+use crate::catalog::Language;
+use crate::live::Live;
+use crate::site::Feed;
+use crate::wording::Wording;
+
+/// Shared state of the service; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) paths: Paths,
+    pub(crate) feed: Feed,
+    pub(crate) sessions: SessionCache,
+    pub(crate) passwords: Passwords,
+    pub(crate) throttle: Throttle,
+    pub(crate) live: Live,
+    pub(crate) cancel: CancellationToken,
+    zone: TimeZone,
+}
+
+impl App {
+    pub(crate) fn new(paths: Paths, cancel: CancellationToken) -> Self {
+        let feed = Feed::new(paths.clone());
+        Self(Arc::new(Shared {
+            live: Live::new(feed.clone()),
+            feed,
+            paths,
+            sessions: SessionCache::default(),
+            passwords: Passwords::new(),
+            throttle: Throttle::default(),
+            cancel,
+            zone: TimeZone::system(),
+        }))
+    }
+
+    /// How to speak to a reader of this language now.
+    pub(crate) fn wording(&self, language: Language) -> Wording {
+        Wording::new(language, self.zone.clone(), Timestamp::now())
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,54 @@
+//! "Done" in words after a redirect. The address names a known key, never a text.
+
+use serde::Deserialize;
+
+use crate::catalog::{Catalog, Phrase};
+
+/// Query of a page that may show a note.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NoteQuery {
+    /// Key of what was done.
+    pub(crate) done: Option<String>,
+    /// Id of what it was done to; looked up before it is shown.
+    pub(crate) on: Option<String>,
+}
+
+impl NoteQuery {
+    /// The note; `name` is the name of what it was done to, if that exists.
+    pub(crate) fn note(&self, t: &Catalog, name: Option<String>) -> Option<String> {
+        let phrase: Phrase = match self.done.as_deref()? {
+            "saved" => t.saved,
+            "approved" => t.approved,
+            "reset" => t.reset_done,
+            "reset_later" => t.reset_done_later,
+            "removed" => t.removed,
+            "restarted" => t.restarted,
+            "import" => t.import_started,
+            "cancel" => t.job_cancel_asked,
+            "default" => t.default_done,
+            "setup" => t.setup_done,
+            "logout" => t.logged_out,
+            _ => return None,
+        };
+        fill(phrase, name)
+    }
+
+    /// What went wrong, likewise.
+    pub(crate) fn warning(&self, t: &Catalog, name: Option<String>) -> Option<String> {
+        match self.done.as_deref()? {
+            "restart_failed" => {
+                let what = fill(t.restart_failed, name)?;
+                Some(format!("{what} {}", t.restart_failed_next))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn fill(phrase: Phrase, name: Option<String>) -> Option<String> {
+    let text = phrase.to_string();
+    if text.contains("{name}") {
+        return Some(phrase.with("name", name?).into());
+    }
+    Some(text)
+}

@@ -1,0 +1,197 @@
+//! The room at a glance.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Html;
+use serde::Deserialize;
+
+use super::note::NoteQuery;
+use super::show;
+use crate::app::App;
+use crate::catalog::Catalog;
+use crate::frame::Frame;
+use crate::parts::{CSRF_MARK, Parts, html};
+use crate::problem::Problem;
+use crate::site::{Site, Trouble};
+use crate::view::{Chip, Matter, Seat, ServiceRow, Verdict, chips, service_rows, verdict};
+use crate::visitor::Member;
+use crate::wording::Wording;
+
+#[derive(Template)]
+#[template(path = "room.html")]
+struct RoomPage {
+    t: &'static Catalog,
+    f: Frame,
+    verdict: String,
+    services: String,
+    chips: String,
+    seats: Vec<String>,
+    empty: bool,
+    has_image: bool,
+    list: bool,
+    query: String,
+    none_shown: bool,
+}
+
+#[derive(Template)]
+#[template(path = "part/services.html")]
+pub(crate) struct ServicesPart<'a> {
+    t: &'static Catalog,
+    services: &'a [ServiceRow],
+    linked: bool,
+}
+
+impl ServicesPart<'_> {
+    /// The strip of the services; `linked` for those who may see more.
+    pub(crate) fn render_html(
+        t: &'static Catalog,
+        services: &[ServiceRow],
+        linked: bool,
+    ) -> String {
+        html(&ServicesPart {
+            t,
+            services,
+            linked,
+        })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "part/verdict.html")]
+struct VerdictPart {
+    health: &'static str,
+    line: String,
+    items: Vec<Matter>,
+}
+
+#[derive(Template)]
+#[template(path = "part/chips.html")]
+struct ChipsPart {
+    t: &'static Catalog,
+    chips: Vec<Chip>,
+}
+
+#[derive(Template)]
+#[template(path = "part/seat.html")]
+struct SeatPart {
+    t: &'static Catalog,
+    s: Seat,
+    hidden: bool,
+    csrf: &'static str,
+}
+
+/// The live parts of the room.
+pub(crate) fn room_parts(words: &Wording, site: &Site) -> Parts {
+    let t = words.t;
+    let services = service_rows(words, site.services.as_deref());
+    let Verdict {
+        health,
+        line,
+        items,
+    } = verdict(t, site, &services);
+    let mut parts = Parts {
+        say: line.clone(),
+        shape: u8::from(is_empty(site)),
+        ..Parts::default()
+    };
+    parts.push(
+        "verdict",
+        html(&VerdictPart {
+            health,
+            line,
+            items,
+        }),
+    );
+    parts.push("services", ServicesPart::render_html(t, &services, true));
+    parts.push("chips", chips_html(t, site, "all"));
+    let mut order = Vec::with_capacity(site.records.clients.len());
+    for client in &site.records.clients {
+        let seat = Seat::new(words, client);
+        let id = format!("seat-{}", seat.id);
+        order.push(id.clone());
+        parts.push(id, seat_html(t, seat, false));
+    }
+    parts.seats = Some(order);
+    parts
+}
+
+fn chips_html(t: &'static Catalog, site: &Site, current: &str) -> String {
+    let chips = chips(t, &site.records, current);
+    html(&ChipsPart { t, chips })
+}
+
+fn seat_html(t: &'static Catalog, s: Seat, hidden: bool) -> String {
+    let csrf = CSRF_MARK;
+    html(&SeatPart { t, s, hidden, csrf })
+}
+
+/// No client yet, and the database says so.
+fn is_empty(site: &Site) -> bool {
+    site.records.clients.is_empty() && site.records.trouble.is_none()
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct RoomQuery {
+    state: Option<String>,
+    q: Option<String>,
+    view: Option<String>,
+    #[serde(flatten)]
+    note: NoteQuery,
+}
+
+/// `GET /`
+pub(crate) async fn room(
+    State(app): State<App>,
+    member: Member,
+    Query(query): Query<RoomQuery>,
+) -> Result<Html<String>, Problem> {
+    let words = app.wording(member.visitor.language);
+    let site = app.feed.site().await;
+    if let Some(Trouble::Database(cause)) = &site.records.trouble {
+        tracing::error!(cause, "the database cannot be read");
+    }
+    show(&page(&words, &site, &member, query))
+}
+
+fn page(words: &Wording, site: &Site, member: &Member, query: RoomQuery) -> RoomPage {
+    let t = words.t;
+    let parts = room_parts(words, site);
+    let records = &site.records;
+    let wanted = query.state.as_deref().unwrap_or("all");
+    let text = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
+    let mut shown = 0;
+    let mut seats = Vec::with_capacity(records.clients.len());
+    for client in &records.clients {
+        let seat = Seat::new(words, client);
+        let hit = (wanted == "all" || seat.state == wanted) && seat.find.contains(&text);
+        shown += usize::from(hit);
+        seats.push(seat_html(t, seat, !hit).replace(CSRF_MARK, &member.session.csrf));
+    }
+    let mut frame = Frame::of(words, member, records.name.as_deref(), "room");
+    frame.live = Some(format!("/live/room?seen={}", parts.fingerprint()));
+    let named = records
+        .clients
+        .iter()
+        .find(|client| Some(client.id.to_string()) == query.note.on)
+        .map(|client| client.name.clone());
+    frame.note = query.note.note(t, named);
+    RoomPage {
+        t,
+        verdict: parts.html("verdict"),
+        services: parts.html("services"),
+        chips: chips_html(t, site, wanted),
+        none_shown: shown == 0 && !seats.is_empty(),
+        seats,
+        empty: is_empty(site),
+        has_image: !records.images.is_empty(),
+        list: match query.view.as_deref() {
+            Some(view) => view == "list",
+            None => member.visitor.list_view,
+        },
+        query: query.q.unwrap_or_default(),
+        f: frame,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! Pages for what went wrong: in words, with the next step, in the reader's language.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Json;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use dess_model::ControlError;
+use dess_node::operations::OperationError;
+
+use crate::app::App;
+use crate::catalog::{Catalog, Phrase};
+use crate::frame::Frame;
+use crate::page::ServicesPart;
+use crate::site::{Trouble, chain};
+use crate::view::service_rows;
+use crate::visitor::Visitor;
+
+/// A request that gets no ordinary answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Problem {
+    /// Nobody is logged in; where to go, or none for a program.
+    LoginNeeded(Option<String>),
+    /// There is no such page or thing.
+    NotFound,
+    /// The request does not come from our page.
+    Forged,
+    /// The request cannot be read.
+    Malformed,
+    /// The request is too large.
+    TooLarge,
+    /// The server did not answer in time.
+    Slow,
+    /// The operation was refused.
+    Refused(Arc<OperationError>),
+    /// The database cannot be used.
+    Trouble(Trouble),
+    /// Our own fault; already logged.
+    Internal,
+}
+
+impl Problem {
+    pub(crate) fn login(visitor: &Visitor, method: &Method) -> Self {
+        let program = visitor.path.starts_with("/api/") || visitor.path.starts_with("/live/");
+        if program {
+            return Self::LoginNeeded(None);
+        }
+        let back = match *method {
+            Method::GET if visitor.path != "/" => format!("/login?back={}", encode(&visitor.path)),
+            _ => "/login".to_owned(),
+        };
+        Self::LoginNeeded(Some(back))
+    }
+
+    pub(crate) fn of_form(rejection: &FormRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            _ => Self::Malformed,
+        }
+    }
+
+    /// Logs our own fault.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static), what: &str) -> Self {
+        tracing::error!(error, "{what}");
+        Self::Internal
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::LoginNeeded(Some(_)) => StatusCode::SEE_OTHER,
+            Self::LoginNeeded(None) => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Forged => StatusCode::FORBIDDEN,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::GATEWAY_TIMEOUT,
+            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Trouble(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn key(&self) -> &'static str {
+        match self {
+            Self::LoginNeeded(_) => "login_needed",
+            Self::NotFound => "not_found",
+            Self::Forged => "forged",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Slow => "slow",
+            Self::Refused(error) => error.key(),
+            Self::Trouble(Trouble::NoSite) => "no_site",
+            Self::Trouble(Trouble::Database(_)) => "database",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Heading, what happened, and the next step.
+    fn words(&self, t: &Catalog) -> (Phrase, String, Phrase) {
+        match self {
+            Self::LoginNeeded(_) => (t.log_in, t.log_in.into(), t.log_in),
+            Self::NotFound => (
+                t.problem_not_found,
+                t.problem_not_found_what.into(),
+                t.problem_not_found_next,
+            ),
+            Self::Forged => (
+                t.problem_forged,
+                t.problem_forged_what.into(),
+                t.problem_forged_next,
+            ),
+            Self::Malformed => (
+                t.problem_malformed,
+                t.problem_malformed_what.into(),
+                t.problem_refused_next,
+            ),
+            Self::TooLarge => (
+                t.problem_large,
+                t.problem_malformed_what.into(),
+                t.problem_refused_next,
+            ),
+            Self::Slow => (
+                t.problem_slow,
+                t.problem_slow_what.into(),
+                t.problem_internal_next,
+            ),
+            Self::Refused(error) => (t.problem_refused, refusal(t, error), t.problem_refused_next),
+            Self::Trouble(Trouble::NoSite) => {
+                (t.no_site_title, t.no_site_what.into(), t.no_site_next)
+            }
+            Self::Trouble(Trouble::Database(_)) => {
+                (t.database_title, t.database_what.into(), t.database_next)
+            }
+            Self::Internal => (
+                t.problem_internal,
+                t.problem_internal_what.into(),
+                t.problem_internal_next,
+            ),
+        }
+    }
+}
+
+/// Why an operation was refused, in the reader's language as far as there are words for it.
+pub(crate) fn refusal(t: &Catalog, error: &OperationError) -> String {
+    match error {
+        OperationError::Invalid { field, reason } => t
+            .refused_invalid
+            .with("field", field_word(t, field))
+            .with("reason", reason)
+            .into(),
+        OperationError::Conflict {
+            field,
+            value,
+            owner,
+        } => t
+            .refused_taken
+            .with("field", field_word(t, field))
+            .with("value", value)
+            .with("owner", owner)
+            .into(),
+        OperationError::NotFound { name, .. } => t.refused_missing.with("name", name).into(),
+        OperationError::Target(ControlError::Running { .. }) => t.refused_running.into(),
+        other => chain(other),
+    }
+}
+
+fn field_word(t: &Catalog, field: &str) -> String {
+    match field {
+        "seat" => t.seat.into(),
+        "name" => t.name.into(),
+        "mac" => t.mac.into(),
+        "address" => t.address.into(),
+        "image" => t.image.into(),
+        "source" => t.import_path.into(),
+        "policy" => t.policy.into(),
+        other => other.to_owned(),
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound { .. } => Self::NotFound,
+            OperationError::NoSite | OperationError::Store(_) => {
+                Self::Trouble(Trouble::of(&error))
+            }
+            OperationError::Invalid { .. }
+            | OperationError::Conflict { .. }
+            | OperationError::SiteExists { .. }
+            | OperationError::Refused(_)
+            | OperationError::Service(_)
+            | OperationError::Target(_) => Self::Refused(Arc::new(error)),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// An empty answer that carries the problem; [`show_problems`] gives it words.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage {
+    t: &'static Catalog,
+    f: Frame,
+    key: &'static str,
+    title: Phrase,
+    what: String,
+    next: Phrase,
+    detail: Option<String>,
+    back: String,
+    back_word: Phrase,
+    refresh: bool,
+    services: String,
+}
+
+/// Middleware: turns problems, and bare refusals of the layers below, into pages or JSON.
+pub(crate) async fn show_problems(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let visitor = Visitor::of(&parts);
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let problem =
+        response
+            .extensions_mut()
+            .remove::<Problem>()
+            .or_else(|| match response.status() {
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Problem::NotFound),
+                StatusCode::FORBIDDEN => Some(Problem::Forged),
+                StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                    Some(Problem::Malformed)
+                }
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => Some(Problem::Malformed),
+                StatusCode::PAYLOAD_TOO_LARGE => Some(Problem::TooLarge),
+                StatusCode::GATEWAY_TIMEOUT => Some(Problem::Slow),
+                _ => None,
+            });
+    match problem {
+        Some(problem) => render(&app, &visitor, problem).await,
+        None => response,
+    }
+}
+
+async fn render(app: &App, visitor: &Visitor, problem: Problem) -> Response {
+    let status = problem.status();
+    if let Problem::LoginNeeded(Some(login)) = &problem {
+        return Redirect::to(login).into_response();
+    }
+    let words = app.wording(visitor.language);
+    let (title, what, next) = problem.words(words.t);
+    if visitor.path.starts_with("/api/") || visitor.path.starts_with("/live/") {
+        let body = serde_json::json!({ "error": { "key": problem.key(), "message": what, "next": next.to_string() } });
+        return (status, Json(body)).into_response();
+    }
+    let recovers = matches!(problem, Problem::Trouble(_));
+    let services = if recovers {
+        let seen = app.feed.services().await;
+        ServicesPart::render_html(words.t, &service_rows(&words, seen.as_deref()), false)
+    } else {
+        String::new()
+    };
+    let page = ProblemPage {
+        t: words.t,
+        f: Frame::new(&words, visitor),
+        key: problem.key(),
+        title,
+        what,
+        next,
+        // The cause names files of the server: for those who are logged in, in the log for all.
+        detail: None,
+        back: if recovers {
+            visitor.path.clone()
+        } else {
+            "/".into()
+        },
+        back_word: if recovers {
+            words.t.back_retry
+        } else {
+            words.t.back_home
+        },
+        refresh: recovers,
+        services,
+    };
+    if let Problem::Trouble(Trouble::Database(cause)) = &problem {
+        tracing::error!(cause, "the database cannot be read");
+    }
+    match page.render() {
+        Ok(html) => (status, Html(html)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot render a problem page");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3) and `/`.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            other => {
+                encoded.push_str(&format!("%{other:02X}"));
+            }
+        }
+    }
+    encoded
+}

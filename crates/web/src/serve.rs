@@ -1,0 +1,118 @@
+//! The service itself.
+
+use std::io;
+use std::net::SocketAddr;
+
+use dess_model::host::Paths;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{setup_code_discard, setup_code_provide};
+use crate::app::App;
+use crate::routes::router;
+
+/// What the admin page needs.
+#[derive(Clone, Debug)]
+pub struct WebOptions {
+    /// Where the services of this machine keep their files.
+    pub paths: Paths,
+    /// Address and port to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+}
+
+/// Why the admin page cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, not ours, or needs rights.
+    #[error(
+        "cannot listen on {address} for the admin page; is another program on this port? Choose another with --web-listen"
+    )]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The listening socket broke.
+    #[error("the admin page's listening socket broke")]
+    Serve(#[source] io::Error),
+}
+
+/// Serves the admin page until `cancel`. Needs neither the database nor the other services.
+///
+/// `ready` is sent when the socket is bound.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub async fn serve(
+    options: WebOptions,
+    ready: oneshot::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let listener = bind(options.listen).await?;
+    serve_on(listener, options.paths, ready, cancel).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+/// As [`serve`], on a socket that is already bound; `WebOptions::listen` has no part in it.
+///
+/// # Errors
+/// If the socket breaks.
+pub async fn serve_on(
+    listener: TcpListener,
+    paths: Paths,
+    ready: oneshot::Sender<()>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Serve)?;
+    let app = App::new(paths, cancel.clone());
+    prepare_setup(&app).await;
+    tracing::info!(listen = %address, "admin page on http://{address}/");
+    // Nobody may wait for it: then it is simply up.
+    let _ = ready.send(());
+    let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let stop = cancel.clone();
+    let serving = axum::serve(listener, service)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .into_future();
+    tokio::select! {
+        ended = serving => ended.map_err(ServeError::Serve),
+        () = app.live.keep_watching() => Ok(()),
+    }
+}
+
+/// Offers the set-up code while there is no user, and takes it away once there is one.
+async fn prepare_setup(app: &App) {
+    match app.feed.operations().user_count().await {
+        Ok(0) => announce_setup_code(&app.paths),
+        Ok(_) => setup_code_discard(&app.paths),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot tell whether the owner's account exists; the page will ask again"
+        ),
+    }
+}
+
+/// Makes the set-up code if there is none, and tells it on the server.
+pub(crate) fn announce_setup_code(paths: &Paths) {
+    match setup_code_provide(paths) {
+        Ok((code, true)) => {
+            tracing::info!(
+                "set-up code of the admin page: {code} (valid until the account is made)"
+            );
+        }
+        Ok((_, false)) => {}
+        Err(error) => tracing::error!(
+            %error,
+            "cannot write the set-up code below {}; nobody can set up the page",
+            paths.runtime.display()
+        ),
+    }
+}

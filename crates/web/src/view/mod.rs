@@ -1,0 +1,15 @@
+//! From facts to words: what the templates show, in the reader's language.
+
+mod boot;
+mod client;
+mod image;
+mod matter;
+mod seat;
+mod service;
+
+pub(crate) use boot::{BootRow, boot_rows};
+pub(crate) use client::{ClientForm, Fact, Trouble, facts};
+pub(crate) use image::{ImageRow, JobRow, image_rows, job_rows};
+pub(crate) use matter::{Matter, Verdict, fault_words, verdict};
+pub(crate) use seat::{Chip, Seat, chips};
+pub(crate) use service::{ServiceRow, service_name, service_rows};
