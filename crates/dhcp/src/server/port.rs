@@ -197,7 +197,7 @@ impl Listener {
                 }
                 match self.socket.try_send_to(&ADVERTISEMENT, source) {
                     Ok(_) => {
-                        tracing::debug!(client.mac = %mac, "told {mac} that there is no IPv6 router")
+                        tracing::debug!(client.mac = %mac, "told {mac} that there is no IPv6 router");
                     }
                     Err(error) => tracing::debug!(%error, "cannot answer a router solicitation"),
                 }
