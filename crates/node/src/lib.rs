@@ -2,6 +2,10 @@
 
 mod daemon;
 pub mod operations;
+mod registration;
+mod snapshot;
 pub mod supervisor;
+mod timeline;
 
 pub use daemon::{NodeOptions, NodeReply, NodeRequest, NodeStatus, ServeError, serve};
+pub use snapshot::PublishError;

@@ -1,10 +1,12 @@
 //! Boot attempts with their timelines.
 
-use dess_diagnosis::{BootOutcome, Fault, Stage};
+use dess_diagnosis::{Attempt, BootOutcome, Fault, Stage};
 use dess_model::{AttemptId, ClientId, Timestamp};
+use dess_store::StepRecord;
 use serde::{Deserialize, Serialize};
 
-use super::{Operations, Result};
+use super::{OperationError, Operations, Result};
+use crate::timeline::attempt_of;
 
 /// One boot attempt in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +54,46 @@ impl Operations {
     /// The last `limit` boot attempts of a client, newest first.
     ///
     /// # Errors
-    /// If the database cannot be read.
+    /// If there is no such client, or the database cannot be read.
     pub async fn client_boots(&self, id: ClientId, limit: u32) -> Result<Vec<BootAttemptView>> {
-        let _ = (id, limit);
-        Ok(Vec::new())
+        let mut tx = self.read().await?;
+        if tx.client_fetch(id).await?.is_none() {
+            return Err(OperationError::not_found("client", id));
+        }
+        let mut attempts = Vec::new();
+        for record in tx.attempt_list(id, limit).await? {
+            let steps = tx.step_list(record.id).await?;
+            attempts.push(BootAttemptView {
+                summary: BootSummary::of(&attempt_of(&record)),
+                steps: steps
+                    .into_iter()
+                    .map(|step| step_view(step, record.started))
+                    .collect(),
+            });
+        }
+        Ok(attempts)
+    }
+}
+
+impl BootSummary {
+    pub(super) fn of(attempt: &Attempt) -> Self {
+        Self {
+            id: attempt.id,
+            started: attempt.started,
+            outcome: attempt.outcome,
+            stage: attempt.stage,
+            up_after_ms: attempt.up_after_ms(),
+            fault: attempt.fault.clone(),
+            ended: attempt.ended,
+        }
+    }
+}
+
+fn step_view(step: StepRecord, started: Timestamp) -> StepView {
+    StepView {
+        at: step.at,
+        offset_ms: step.at.millis_since(started),
+        stage: step.stage.parse().unwrap_or(Stage::Dhcp),
+        detail: step.detail,
     }
 }

@@ -1,12 +1,20 @@
 //! Clients.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use dess_diagnosis::ClientState;
-use dess_model::{Architecture, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef};
+use dess_diagnosis::{Attempt, ClientState};
+use dess_model::{Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef};
+use dess_model::host::{RequestError, request};
+use dess_model::{ControlError, TargetReply, TargetRequest};
+use dess_store::{ClientRecord, GroupRecord, Tx};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{BootSummary, OperationError, Operations, Result};
+use super::images::Catalogue;
+use super::{BootSummary, OperationError, Operations, Result, record};
+use crate::timeline::attempt_of;
 
 /// One client, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,43 +82,8 @@ pub struct Traffic {
     pub written_bytes: u64,
 }
 
-/// A client to register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientAdd {
-    /// Network card that it boots from.
-    pub mac: MacAddr,
-    /// Seat number; without one the next free.
-    pub seat: Option<u32>,
-    /// Name; without one `PC-<seat>`.
-    pub name: Option<String>,
-    /// Reserved address.
-    pub address: Option<Ipv4Addr>,
-    /// What happens to its writes; without one as its group.
-    pub policy: Option<BootPolicy>,
-    /// Image as `name` or `name@version`; without one as its group.
-    pub image: Option<String>,
-}
-
-/// Changes of a client. `None` leaves a field as it is; the inner `None` of a double option
-/// takes the value away (back to the group's, or none).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ClientChange {
-    /// Seat number.
-    pub seat: Option<u32>,
-    /// Name.
-    pub name: Option<String>,
-    /// Network card (after a replacement); identity and disk stay.
-    pub mac: Option<MacAddr>,
-    /// Reserved address.
-    pub address: Option<Option<Ipv4Addr>>,
-    /// Image as `name` or `name@version`.
-    pub image: Option<Option<String>>,
-    /// What happens to its writes.
-    pub policy: Option<Option<BootPolicy>>,
-    /// Boot file instead of the one for its architecture.
-    pub boot_file: Option<Option<String>>,
-}
+/// How long the iSCSI service may take to answer.
+const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Operations {
     /// All clients in seat order.
@@ -118,7 +91,10 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn client_list(&self) -> Result<Vec<ClientView>> {
-        Ok(Vec::new())
+        let mut tx = self.read().await?;
+        let clients = tx.client_list().await?;
+        let room = Room::read(&mut tx).await?;
+        Ok(clients.into_iter().map(|client| room.view(client)).collect())
     }
 
     /// The client that `text` names: a seat number, name, MAC address or id.
@@ -126,24 +102,31 @@ impl Operations {
     /// # Errors
     /// If there is none, or the database cannot be read.
     pub async fn client_find(&self, text: &str) -> Result<ClientView> {
-        Err(no_client(text))
+        let text = text.trim();
+        let seat = text.parse::<u32>().ok();
+        let mac = text.parse::<MacAddr>().ok();
+        let id = text.parse::<ClientId>().ok();
+        let named = |client: &ClientRecord| {
+            seat == Some(client.seat)
+                || mac == Some(client.mac)
+                || id == Some(client.id)
+                || client.name.to_lowercase() == text.to_lowercase()
+        };
+        let mut tx = self.read().await?;
+        let clients = tx.client_list().await?;
+        let client = clients.into_iter().find(named);
+        let client = client.ok_or_else(|| OperationError::not_found("client", text))?;
+        Ok(Room::read(&mut tx).await?.view(client))
     }
 
-    /// Registers an approved client.
+    /// One client.
     ///
     /// # Errors
-    /// If a field is wrong or taken.
-    pub async fn client_add(&self, client: ClientAdd) -> Result<ClientView> {
-        Err(no_client(client.mac))
-    }
-
-    /// Changes a client. A running client keeps what it booted until its next power-on.
-    ///
-    /// # Errors
-    /// If a field is wrong or taken, or there is no such client.
-    pub async fn client_set(&self, id: ClientId, change: ClientChange) -> Result<ClientView> {
-        let _ = change;
-        Err(no_client(id))
+    /// If there is none, or the database cannot be read.
+    pub async fn client_get(&self, id: ClientId) -> Result<ClientView> {
+        let mut tx = self.read().await?;
+        let client = fetch(&mut tx, id).await?;
+        Ok(Room::read(&mut tx).await?.view(client))
     }
 
     /// Lets a pending client boot.
@@ -151,33 +134,173 @@ impl Operations {
     /// # Errors
     /// If there is no such client.
     pub async fn client_approve(&self, id: ClientId) -> Result<ClientView> {
-        Err(no_client(id))
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                let mut client = fetch(&mut tx, id).await?;
+                client.approved = true;
+                tx.client_update(&client).await?;
+                let details = json!({"seat": client.seat, "mac": client.mac});
+                record(&mut tx, actor, "client.approve", &client.name, details).await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        self.client_get(id).await
     }
 
-    /// Removes a client with its boot history. Refused while it runs, unless `force`.
+    /// Removes a client with its boot history. Refused while it runs, unless `force` (its
+    /// sessions then end).
     ///
     /// # Errors
     /// If there is no such client, or it runs.
     pub async fn client_remove(&self, id: ClientId, force: bool) -> Result<()> {
-        let _ = force;
-        Err(no_client(id))
+        let runs = self.refuse_if_running(id, force).await?;
+        if runs {
+            let disconnect = TargetRequest::Disconnect { client: id };
+            self.ask_target(&disconnect).await?;
+        }
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                let client = fetch(&mut tx, id).await?;
+                tx.client_delete(id).await?;
+                let details = json!({"seat": client.seat, "mac": client.mac, "id": id});
+                record(&mut tx, actor, "client.remove", &client.name, details).await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        Ok(())
     }
 
     /// Drops a client's writes. Refused while it runs, unless `force` (its sessions then end).
-    /// Answers the disk's state, or none if the iSCSI service is down: the disk is then fresh at
-    /// the next power-on all the same.
+    /// Answers the disk's state, or none if there is no disk or the iSCSI service is down: the
+    /// disk is then fresh at the next power-on all the same.
     ///
     /// # Errors
     /// If there is no such client, or it runs.
     pub async fn client_reset(&self, id: ClientId, force: bool) -> Result<Option<DiskStatus>> {
-        let _ = force;
-        Err(no_client(id))
+        self.refuse_if_running(id, force).await?;
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                let mut client = fetch(&mut tx, id).await?;
+                client.reset_epoch = client.reset_epoch.saturating_add(1);
+                tx.client_update(&client).await?;
+                let details = json!({"epoch": client.reset_epoch, "force": force});
+                record(&mut tx, actor, "client.reset", &client.name, details).await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        let reset = TargetRequest::Reset { client: id, force };
+        match self.ask_target(&reset).await {
+            Ok(Some(TargetReply::Disk(disk))) => Ok(Some(disk)),
+            // Without a disk there is nothing to drop.
+            Err(OperationError::Target(
+                ControlError::UnknownClient { .. }
+                | ControlError::NotApproved { .. }
+                | ControlError::NoImage { .. },
+            ))
+            | Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True if the client runs and `force` allows what is to come.
+    async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<bool> {
+        let client = self.client_get(id).await?;
+        let sessions = match self.ask_target(&TargetRequest::Status).await {
+            Ok(Some(TargetReply::Status { sessions, .. })) => sessions
+                .iter()
+                .filter(|session| session.client == id)
+                .count(),
+            // The service cannot say; go by what was seen last.
+            Ok(_) | Err(_) => usize::from(matches!(client.state, ClientState::Running { .. })),
+        };
+        if sessions > 0 && !force {
+            let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+            return Err(ControlError::Running {
+                client: id,
+                sessions,
+            }
+            .into());
+        }
+        Ok(sessions > 0)
+    }
+
+    /// Asks the iSCSI service; none if it is down.
+    async fn ask_target(&self, question: &TargetRequest) -> Result<Option<TargetReply>> {
+        let socket = self.paths.target_control();
+        match request(&socket, question, TARGET_TIMEOUT).await {
+            Ok(TargetReply::Error(error)) => Err(error.into()),
+            Ok(reply) => Ok(Some(reply)),
+            Err(RequestError::Connect { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-fn no_client(name: impl ToString) -> OperationError {
-    OperationError::NotFound {
-        what: "client",
-        name: name.to_string(),
+pub(super) async fn fetch(tx: &mut Tx, id: ClientId) -> Result<ClientRecord> {
+    let client = tx.client_fetch(id).await?;
+    client.ok_or_else(|| OperationError::not_found("client", id))
+}
+
+/// What is needed to show clients.
+struct Room {
+    groups: Vec<GroupRecord>,
+    catalogue: Catalogue,
+    attempts: HashMap<AttemptId, Attempt>,
+}
+
+impl Room {
+    async fn read(tx: &mut Tx) -> Result<Self> {
+        let attempts = tx.attempt_list_last().await?;
+        Ok(Self {
+            groups: tx.group_list().await?,
+            catalogue: Catalogue::read(tx).await?,
+            attempts: attempts
+                .iter()
+                .map(|record| (record.id, attempt_of(record)))
+                .collect(),
+        })
+    }
+
+    fn view(&self, client: ClientRecord) -> ClientView {
+        let group = self.groups.iter().find(|group| group.id == client.group);
+        let last = client.last_attempt.and_then(|id| self.attempts.get(&id));
+        let inherited = client.version.is_none();
+        let version = client.version.or(group.and_then(|group| group.version));
+        ClientView {
+            id: client.id,
+            seat: client.seat,
+            mac: client.mac,
+            address: client.address,
+            approved: client.approved,
+            group: group.map_or_else(String::new, |group| group.name.clone()),
+            image: version.map(|version| self.catalogue.assignment(version, inherited)),
+            policy: client
+                .policy
+                .or(group.map(|group| group.policy))
+                .unwrap_or_default(),
+            policy_inherited: client.policy.is_none(),
+            boot_file: client.boot_file,
+            hardware: Hardware {
+                architecture: client.architecture,
+                uuid: client.uuid,
+            },
+            state: ClientState::of(client.approved, last),
+            last_boot: last.map(BootSummary::of),
+            traffic: last.map_or_else(Traffic::default, |attempt| Traffic {
+                read_bytes: attempt.read_bytes,
+                written_bytes: attempt.written_bytes,
+            }),
+            created: client.created,
+            name: client.name,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Why an operation was not carried out.
 
 use dess_model::ControlError;
+use dess_model::host::RequestError;
+use dess_store::StoreError;
 
 /// Why an operation was not carried out. The text is for people, in English; `key` is stable.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +35,7 @@ pub enum OperationError {
         owner: String,
     },
     /// There is no such thing.
-    #[error("no {what} \"{name}\"")]
+    #[error("there is no {what} \"{name}\"")]
     NotFound {
         /// What was looked for, e.g. `client`.
         what: &'static str,
@@ -46,6 +48,12 @@ pub enum OperationError {
     /// The iSCSI service refused.
     #[error(transparent)]
     Target(#[from] ControlError),
+    /// Another service did not answer as it should.
+    #[error(transparent)]
+    Service(#[from] RequestError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl OperationError {
@@ -59,6 +67,22 @@ impl OperationError {
             Self::NotFound { .. } => "not_found",
             Self::Refused(_) => "refused",
             Self::Target(_) => "target",
+            Self::Service(_) => "service",
+            Self::Store(_) => "database",
+        }
+    }
+
+    pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            field,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound {
+            what,
+            name: name.to_string(),
         }
     }
 }

@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 
 use dess_model::{BootPolicy, ClientId, GroupId, ImageId, JobId, Timestamp, VersionRef};
+use dess_store::{ClientRecord, GroupRecord, ImageRecord, JobRecord, JobState, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
 
-use super::{ImageAssignment, OperationError, Operations, Result};
+use super::{
+    ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record,
+};
 
 /// One image with its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,13 +75,54 @@ pub struct GroupView {
     pub policy: BootPolicy,
 }
 
+/// Kind of the job that imports an image.
+pub(crate) const IMAGE_IMPORT: &str = "image_import";
+
+/// What the job needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImportPayload {
+    /// File on the server.
+    pub(crate) source: PathBuf,
+}
+
 impl Operations {
     /// All images by name.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn image_list(&self) -> Result<Vec<ImageView>> {
-        Ok(Vec::new())
+        let mut tx = self.read().await?;
+        let groups = tx.group_list().await?;
+        let clients = tx.client_list().await?;
+        let catalogue = Catalogue::read(&mut tx).await?;
+        let boots = |client: &ClientRecord| {
+            let group = groups.iter().find(|group| group.id == client.group);
+            client.version.or(group.and_then(|group| group.version))
+        };
+        let version_view = |record: &VersionRecord| VersionView {
+            version: record.version,
+            label: catalogue.label(record.version),
+            size_bytes: record.size_bytes,
+            created: record.created,
+            groups: groups
+                .iter()
+                .filter(|group| group.version == Some(record.version))
+                .map(|group| group.name.clone())
+                .collect(),
+            clients: clients
+                .iter()
+                .map(|client| u32::from(boots(client) == Some(record.version)))
+                .sum(),
+        };
+        Ok(catalogue
+            .images
+            .iter()
+            .map(|image| ImageView {
+                id: image.id,
+                name: image.name.clone(),
+                versions: catalogue.versions_of(image.id).map(version_view).collect(),
+            })
+            .collect())
     }
 
     /// Queues the import of an image; `node` carries it out.
@@ -84,8 +130,40 @@ impl Operations {
     /// # Errors
     /// If the file cannot be read or the name is wrong.
     pub async fn image_import_start(&self, import: ImageImport) -> Result<JobId> {
-        let _ = import;
-        Err(OperationError::NoSite)
+        check_import(&import).await?;
+        let id = JobId(Uuid::now_v7());
+        let payload = ImportPayload {
+            source: import.source.clone(),
+        };
+        let job = &JobRecord {
+            id,
+            kind: IMAGE_IMPORT.to_owned(),
+            subject: import.name.clone(),
+            state: JobState::Queued,
+            payload: json!(payload).to_string(),
+            progress: 0,
+            total: 0,
+            runs: 0,
+            cancel_requested: false,
+            result: None,
+            error: None,
+            created: Timestamp::now(),
+            started: None,
+            ended: None,
+        };
+        let (actor, source) = (&*self.actor, &import.source);
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                tx.site_fetch().await?.ok_or(OperationError::NoSite)?;
+                tx.job_insert(job).await?;
+                let details = json!({"source": source, "job": id});
+                audit(&mut tx, actor, "image.import", &job.subject, details).await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        Ok(id)
     }
 
     /// Assigns an image, as `name` (its newest version) or `name@version`; none takes the
@@ -94,8 +172,13 @@ impl Operations {
     /// # Errors
     /// If there is no such image or client.
     pub async fn image_assign(&self, image: Option<&str>, to: AssignTo) -> Result<()> {
-        let _ = (image, to);
-        Err(OperationError::NoSite)
+        let (actor, to) = (&*self.actor, &to);
+        self.store()
+            .await?
+            .transact(|tx| assign(tx, image, to, actor))
+            .await?;
+        self.publish().await;
+        Ok(())
     }
 
     /// All groups, the default one first.
@@ -103,7 +186,21 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn group_list(&self) -> Result<Vec<GroupView>> {
-        Ok(Vec::new())
+        let mut tx = self.read().await?;
+        let groups = tx.group_list().await?;
+        let catalogue = Catalogue::read(&mut tx).await?;
+        Ok(groups
+            .into_iter()
+            .map(|group| GroupView {
+                id: group.id,
+                name: group.name,
+                default: group.default,
+                image: group
+                    .version
+                    .map(|version| catalogue.assignment(version, false)),
+                policy: group.policy,
+            })
+            .collect())
     }
 
     /// Sets the boot policy of the default group.
@@ -111,7 +208,126 @@ impl Operations {
     /// # Errors
     /// If the site is not set up.
     pub async fn default_policy_set(&self, policy: BootPolicy) -> Result<()> {
-        let _ = policy;
-        Err(OperationError::NoSite)
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                let mut group = default_group(&mut tx).await?;
+                let details = json!({"before": group.policy, "after": policy});
+                group.policy = policy;
+                tx.group_update(&group).await?;
+                record(&mut tx, actor, "group.policy", &group.name, details).await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        Ok(())
+    }
+}
+
+/// All images and versions, to name and find them.
+pub(super) struct Catalogue {
+    images: Vec<ImageRecord>,
+    versions: Vec<VersionRecord>,
+}
+
+impl Catalogue {
+    pub(super) async fn read(tx: &mut Tx) -> Result<Self> {
+        Ok(Self {
+            images: tx.image_list().await?,
+            versions: tx.version_list().await?,
+        })
+    }
+
+    /// For people: `debian@1`.
+    pub(super) fn label(&self, version: VersionRef) -> String {
+        let image = self.images.iter().find(|image| image.id == version.image);
+        match image {
+            Some(image) => format!("{}@{}", image.name, version.number),
+            None => version.to_string(),
+        }
+    }
+
+    pub(super) fn assignment(&self, version: VersionRef, inherited: bool) -> ImageAssignment {
+        ImageAssignment {
+            version,
+            label: self.label(version),
+            inherited,
+        }
+    }
+
+    fn versions_of(&self, image: ImageId) -> impl Iterator<Item = &VersionRecord> {
+        self.versions
+            .iter()
+            .filter(move |record| record.version.image == image)
+    }
+
+    /// The version that `text` names: `name` (the newest) or `name@version`.
+    pub(super) fn find(&self, text: &str) -> Result<VersionRef> {
+        let missing = || OperationError::not_found("image", text);
+        let (name, number) = match text.split_once('@') {
+            Some((name, number)) => (name, Some(number.parse::<u32>().map_err(|_| missing())?)),
+            None => (text, None),
+        };
+        let image = self.images.iter().find(|image| image.name == name);
+        let image = image.ok_or_else(missing)?.id;
+        self.versions_of(image)
+            .map(|record| record.version)
+            .filter(|version| number.is_none_or(|number| version.number == number))
+            .max()
+            .ok_or_else(missing)
+    }
+}
+
+/// The group of clients that nobody put in another.
+pub(crate) async fn default_group(tx: &mut Tx) -> Result<GroupRecord> {
+    let groups = tx.group_list().await?;
+    groups
+        .into_iter()
+        .find(|group| group.default)
+        .ok_or(OperationError::NoSite)
+}
+
+async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> Result<()> {
+    let catalogue = Catalogue::read(&mut tx).await?;
+    let version = image.map(|image| catalogue.find(image)).transpose()?;
+    let label = version.map(|version| catalogue.label(version));
+    match to {
+        AssignTo::DefaultGroup => {
+            let mut group = default_group(&mut tx).await?;
+            group.version = version;
+            tx.group_update(&group).await?;
+            record(&mut tx, actor, "group.image", &group.name, json!({"image": label})).await?;
+        }
+        AssignTo::Client(id) => {
+            let client = tx.client_fetch(*id).await?;
+            let mut client = client.ok_or_else(|| OperationError::not_found("client", id))?;
+            client.version = version;
+            tx.client_update(&client).await?;
+            record(&mut tx, actor, "client.image", &client.name, json!({"image": label})).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn check_import(import: &ImageImport) -> Result<()> {
+    if !is_plain_name(&import.name) {
+        let reason = "1 to 63 letters, digits, \"-\", \"_\" or \".\"";
+        return Err(OperationError::invalid("name", reason));
+    }
+    if !import.source.is_absolute() {
+        let reason = format!("{} is not an absolute path", import.source.display());
+        return Err(OperationError::invalid("source", reason));
+    }
+    match tokio::fs::metadata(&import.source).await {
+        Ok(found) if found.is_dir() => Err(OperationError::invalid(
+            "source",
+            format!("{} is a directory", import.source.display()),
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(OperationError::invalid(
+            "source",
+            format!("cannot read {}: {error}", import.source.display()),
+        )),
     }
 }

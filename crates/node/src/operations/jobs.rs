@@ -1,32 +1,12 @@
 //! Jobs: work that `node` carries out and that survives a crash.
 
 use dess_model::{JobId, Timestamp};
+use dess_store::JobRecord;
+pub use dess_store::JobState;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{OperationError, Operations, Result};
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// Waits for `node`.
-    Queued,
-    /// Under way.
-    Running,
-    /// Done.
-    Done,
-    /// Failed; see `error`.
-    Failed,
-    /// Cancelled by a person.
-    Cancelled,
-}
-
-impl JobState {
-    /// True if nothing more will happen.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
-    }
-}
+use super::{OperationError, Operations, Result, audit};
 
 /// One job, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +41,9 @@ impl Operations {
     /// # Errors
     /// If there is none, or the database cannot be read.
     pub async fn job_get(&self, id: JobId) -> Result<JobView> {
-        Err(OperationError::NotFound {
-            what: "job",
-            name: id.to_string(),
-        })
+        let job = self.read().await?.job_fetch(id).await?;
+        job.map(view)
+            .ok_or_else(|| OperationError::not_found("job", id))
     }
 
     /// The last `limit` jobs, newest first.
@@ -72,8 +51,8 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn job_list(&self, limit: u32) -> Result<Vec<JobView>> {
-        let _ = limit;
-        Ok(Vec::new())
+        let jobs = self.read().await?.job_list(limit).await?;
+        Ok(jobs.into_iter().map(view).collect())
     }
 
     /// Asks for the end of a job: a queued one is cancelled at once, a running one soon.
@@ -81,6 +60,43 @@ impl Operations {
     /// # Errors
     /// If there is no such job, or it has ended.
     pub async fn job_cancel(&self, id: JobId) -> Result<()> {
-        self.job_get(id).await.map(drop)
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                let mut job = tx
+                    .job_fetch(id)
+                    .await?
+                    .ok_or_else(|| OperationError::not_found("job", id))?;
+                if job.state.is_final() {
+                    let reason = format!("the job {id} has ended already");
+                    return Err(OperationError::Refused(reason));
+                }
+                tx.job_cancel_request(id).await?;
+                if job.state == JobState::Queued {
+                    job.state = JobState::Cancelled;
+                    job.ended = Some(Timestamp::now());
+                    tx.job_update(&job).await?;
+                }
+                audit(&mut tx, actor, "job.cancel", &job.subject, json!({"job": id})).await?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn view(job: JobRecord) -> JobView {
+    JobView {
+        id: job.id,
+        kind: job.kind,
+        subject: job.subject,
+        state: job.state,
+        progress: job.progress,
+        total: job.total,
+        result: job.result,
+        error: job.error,
+        created: job.created,
+        started: job.started,
+        ended: job.ended,
     }
 }

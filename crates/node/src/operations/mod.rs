@@ -1,11 +1,12 @@
 //! What the page, the CLI and later the API can do: one function per action, used in-process.
 //!
 //! Every change writes an audit row and raises the site's revision in the same transaction, then
-//! nudges `node` to publish a new site snapshot. If `node` is down the change still stands;
-//! `node` publishes it when it starts.
+//! asks `node` to publish a new site snapshot. If `node` is down the operation publishes it
+//! itself, so that the data path hears of every change at once.
 
 mod access;
 mod boots;
+mod client_change;
 mod clients;
 mod error;
 mod images;
@@ -15,40 +16,56 @@ mod site;
 
 pub use access::{SessionCreate, SessionView, UserView};
 pub use boots::{BootAttemptView, BootSummary, StepView};
-pub use clients::{ClientAdd, ClientChange, ClientView, Hardware, ImageAssignment, Traffic};
+pub use client_change::{ClientAdd, ClientChange};
+pub use clients::{ClientView, Hardware, ImageAssignment, Traffic};
 pub use error::OperationError;
 pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView};
 pub use jobs::{JobState, JobView};
 pub use records::{AuditView, NoticeKind, NoticeView};
 pub use site::{SiteSetup, SiteView};
 
-use dess_model::host::Paths;
+pub(crate) use images::{IMAGE_IMPORT, ImportPayload};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dess_model::Timestamp;
+use dess_model::host::{Paths, RequestError, request};
+use dess_store::{AuditRecord, Database, Store, StoreError, Tx};
+use uuid::Uuid;
+
+use crate::{NodeReply, NodeRequest, snapshot};
 
 /// Result of an operation.
 pub type Result<T> = std::result::Result<T, OperationError>;
+
+/// How long an operation waits for `node` to publish its change.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// All operations on one site. Cheap to clone; the database is opened at the first use and
 /// reopened after a failure, so one value serves the life of a process.
 #[derive(Clone, Debug)]
 pub struct Operations {
-    paths: Paths,
-    actor: String,
+    paths: Arc<Paths>,
+    database: Database,
+    actor: Arc<str>,
 }
 
 impl Operations {
     /// The operations on the site whose files are at `paths`. Opens nothing yet.
     pub fn new(paths: Paths) -> Self {
         Self {
-            paths,
-            actor: "system".to_owned(),
+            database: Database::new(paths.database()),
+            paths: Arc::new(paths),
+            actor: "system".into(),
         }
     }
 
     /// The same operations, with `actor` named in the audit log, e.g. `cli:root` or
     /// `web:owner@192.168.0.7`.
-    pub fn acting_as(&self, actor: impl Into<String>) -> Self {
+    pub fn acting_as(&self, actor: impl AsRef<str>) -> Self {
         Self {
-            actor: actor.into(),
+            actor: actor.as_ref().into(),
             ..self.clone()
         }
     }
@@ -64,6 +81,82 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn change_counter(&self) -> Result<u64> {
-        Err(OperationError::NoSite)
+        Ok(self.database.change_counter().await?)
+    }
+
+    async fn store(&self) -> Result<Store> {
+        Ok(self.database.store().await?)
+    }
+
+    async fn read(&self) -> Result<Tx> {
+        Ok(self.store().await?.read().await?)
+    }
+
+    /// Makes a change of the site known to the data path. The change itself stands already.
+    async fn publish(&self) {
+        let socket = self.paths.node_control();
+        match request(&socket, &NodeRequest::Publish, PUBLISH_TIMEOUT).await {
+            Ok(NodeReply::Error { message }) => {
+                tracing::warn!("node could not publish the change yet: {message}");
+            }
+            Ok(_) => {}
+            Err(RequestError::Connect { .. }) => self.publish_without_node().await,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "node was not told of the change; it finds it by itself");
+            }
+        }
+    }
+
+    async fn publish_without_node(&self) {
+        let published = match self.database.store().await {
+            Ok(store) => snapshot::publish(&store, &self.paths).await.map(drop),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = published {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "node is down and the change could not be published; node will do it when it starts");
+        }
     }
 }
+
+/// Writes the audit row of a change and raises the site's revision.
+async fn record(
+    tx: &mut Tx,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    details: serde_json::Value,
+) -> std::result::Result<(), StoreError> {
+    audit(tx, actor, action, subject, details).await?;
+    tx.revision_raise(0).await
+}
+
+/// Writes an audit row alone.
+pub(crate) async fn audit(
+    tx: &mut Tx,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    details: serde_json::Value,
+) -> std::result::Result<(), StoreError> {
+    tx.audit_insert(&AuditRecord {
+        id: Uuid::now_v7(),
+        at: Timestamp::now(),
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        subject: subject.to_owned(),
+        details: details.to_string(),
+    })
+    .await
+}
+
+/// True for a name that can be shown, typed and given as host name: 1 to 63 letters of any
+/// script, digits, `-`, `_`, `.`.
+fn is_plain_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=63).contains(&name.chars().count()) && name.chars().all(allowed) && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! The audit log, and notices about the site.
 
 use dess_model::Timestamp;
+pub use dess_store::NoticeKind;
 use serde::{Deserialize, Serialize};
 
-use super::{Operations, Result};
+use super::{Operations, Result, audit};
 
 /// One line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,20 +19,6 @@ pub struct AuditView {
     pub subject: String,
     /// Details as JSON; never a secret.
     pub details: serde_json::Value,
-}
-
-/// What a notice is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeKind {
-    /// A DHCP server that is not ours answers on our network (E52).
-    RogueDhcp,
-    /// A read or write of a client's disk failed.
-    DiskError,
-    /// An iSCSI login was refused.
-    LoginRefused,
-    /// A peer sends malformed packets.
-    Malformed,
 }
 
 /// Something that an operator should know; one row per kind and subject.
@@ -62,8 +49,14 @@ impl Operations {
         subject: &str,
         details: serde_json::Value,
     ) -> Result<()> {
-        let _ = (action, subject, details);
-        Ok(())
+        let (actor, details) = (&*self.actor, &details);
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                audit(&mut tx, actor, action, subject, details.clone()).await?;
+                Ok(())
+            })
+            .await
     }
 
     /// The last `limit` lines of the audit log, newest first.
@@ -71,8 +64,17 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn audit_list(&self, limit: u32) -> Result<Vec<AuditView>> {
-        let _ = limit;
-        Ok(Vec::new())
+        let lines = self.read().await?.audit_list(limit).await?;
+        Ok(lines
+            .into_iter()
+            .map(|line| AuditView {
+                at: line.at,
+                actor: line.actor,
+                action: line.action,
+                subject: line.subject,
+                details: serde_json::from_str(&line.details).unwrap_or_default(),
+            })
+            .collect())
     }
 
     /// Notices whose last time is at most `within_ms` milliseconds ago, newest first.
@@ -80,7 +82,18 @@ impl Operations {
     /// # Errors
     /// If the database cannot be read.
     pub async fn notice_list(&self, within_ms: u64) -> Result<Vec<NoticeView>> {
-        let _ = within_ms;
-        Ok(Vec::new())
+        let since = Timestamp(Timestamp::now().0.saturating_sub_unsigned(within_ms));
+        let notices = self.read().await?.notice_list(since).await?;
+        Ok(notices
+            .into_iter()
+            .map(|notice| NoticeView {
+                kind: notice.kind,
+                subject: notice.subject,
+                detail: notice.detail,
+                first_seen: notice.first_seen,
+                last_seen: notice.last_seen,
+                count: notice.count,
+            })
+            .collect())
     }
 }

@@ -199,10 +199,7 @@ impl ChildHandle {
         let mut status = self.status.clone();
         let before = status.borrow_and_update().since;
         if self.orders.send(Order::Restart).await.is_ok() {
-            let again = status.wait_for(|now| {
-                now.state == ServiceState::Starting && now.since > before
-                    || now.state == ServiceState::Stopped
-            });
+            let again = status.wait_for(|now| now.since > before);
             if timeout(STOP_WAIT + Duration::from_secs(2), again)
                 .await
                 .is_err()

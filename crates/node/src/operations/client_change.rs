@@ -1,0 +1,214 @@
+//! Adding and changing clients: what is accepted, and what is in the way.
+
+use std::net::Ipv4Addr;
+
+use dess_model::{BootPolicy, ClientId, MacAddr, Subnet, Timestamp};
+use dess_store::{ClientRecord, ServerRecord, Tx};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::clients::fetch;
+use super::images::{Catalogue, default_group};
+use super::{ClientView, OperationError, Operations, Result, is_plain_name, record};
+use crate::registration;
+
+/// A client to register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientAdd {
+    /// Network card that it boots from.
+    pub mac: MacAddr,
+    /// Seat number; without one the next free.
+    pub seat: Option<u32>,
+    /// Name; without one `PC-<seat>`.
+    pub name: Option<String>,
+    /// Reserved address.
+    pub address: Option<Ipv4Addr>,
+    /// What happens to its writes; without one as its group.
+    pub policy: Option<BootPolicy>,
+    /// Image as `name` or `name@version`; without one as its group.
+    pub image: Option<String>,
+}
+
+/// Changes of a client. `None` leaves a field as it is; the inner `None` of a double option
+/// takes the value away (back to the group's, or none).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientChange {
+    /// Seat number.
+    pub seat: Option<u32>,
+    /// Name.
+    pub name: Option<String>,
+    /// Network card (after a replacement); identity and disk stay.
+    pub mac: Option<MacAddr>,
+    /// Reserved address.
+    pub address: Option<Option<Ipv4Addr>>,
+    /// Image as `name` or `name@version`.
+    pub image: Option<Option<String>>,
+    /// What happens to its writes.
+    pub policy: Option<Option<BootPolicy>>,
+    /// Boot file instead of the one for its architecture.
+    pub boot_file: Option<Option<String>>,
+}
+
+/// Highest seat number.
+const SEAT_MAX: u32 = 99_999;
+
+impl Operations {
+    /// Registers an approved client.
+    ///
+    /// # Errors
+    /// If a field is wrong or taken.
+    pub async fn client_add(&self, client: ClientAdd) -> Result<ClientView> {
+        let (client, actor) = (&client, &*self.actor);
+        let id = self
+            .store()
+            .await?
+            .transact(|tx| add(tx, client, actor))
+            .await?;
+        self.publish().await;
+        self.client_get(id).await
+    }
+
+    /// Changes a client. A running client keeps what it booted until its next power-on.
+    ///
+    /// # Errors
+    /// If a field is wrong or taken, or there is no such client.
+    pub async fn client_set(&self, id: ClientId, change: ClientChange) -> Result<ClientView> {
+        let (change, actor) = (&change, &*self.actor);
+        self.store()
+            .await?
+            .transact(|tx| set(tx, id, change, actor))
+            .await?;
+        self.publish().await;
+        self.client_get(id).await
+    }
+}
+
+async fn add(mut tx: Tx, wanted: &ClientAdd, actor: &str) -> Result<ClientId> {
+    let clients = tx.client_list().await?;
+    let group = default_group(&mut tx).await?;
+    let seat = wanted
+        .seat
+        .unwrap_or_else(|| registration::next_seat(&clients));
+    let mut client = registration::client(wanted.mac, seat, group.id, Timestamp::now());
+    if let Some(name) = &wanted.name {
+        client.name.clone_from(name);
+    }
+    client.address = wanted.address;
+    client.policy = wanted.policy;
+    if let Some(image) = &wanted.image {
+        client.version = Some(Catalogue::read(&mut tx).await?.find(image)?);
+    }
+    check(&mut tx, &client, &clients).await?;
+    tx.client_insert(&client).await?;
+    let details = json!({"seat": client.seat, "mac": client.mac, "address": client.address});
+    record(&mut tx, actor, "client.add", &client.name, details).await?;
+    Ok(client.id)
+}
+
+async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Result<()> {
+    let before = fetch(&mut tx, id).await?;
+    let mut client = before.clone();
+    if let Some(seat) = change.seat {
+        client.seat = seat;
+    }
+    if let Some(name) = &change.name {
+        client.name.clone_from(name);
+    }
+    if let Some(mac) = change.mac {
+        client.mac = mac;
+    }
+    if let Some(address) = change.address {
+        client.address = address;
+    }
+    if let Some(policy) = change.policy {
+        client.policy = policy;
+    }
+    if let Some(boot_file) = &change.boot_file {
+        client.boot_file.clone_from(boot_file);
+    }
+    if let Some(image) = &change.image {
+        let catalogue = Catalogue::read(&mut tx).await?;
+        client.version = image
+            .as_ref()
+            .map(|image| catalogue.find(image))
+            .transpose()?;
+    }
+    let clients = tx.client_list().await?;
+    check(&mut tx, &client, &clients).await?;
+    tx.client_update(&client).await?;
+    record(&mut tx, actor, "client.set", &before.name, json!(change)).await?;
+    Ok(())
+}
+
+/// Refuses values that make no sense, and those that others have.
+async fn check(tx: &mut Tx, client: &ClientRecord, clients: &[ClientRecord]) -> Result<()> {
+    if !(1..=SEAT_MAX).contains(&client.seat) {
+        let reason = format!("{} is not in 1 to {SEAT_MAX}", client.seat);
+        return Err(OperationError::invalid("seat", reason));
+    }
+    let only_digits = client.name.chars().all(char::is_numeric);
+    if !is_plain_name(&client.name) || only_digits {
+        let reason = "1 to 63 letters, digits, \"-\", \"_\" or \".\", not digits alone";
+        return Err(OperationError::invalid("name", reason));
+    }
+    if !client.mac.is_unicast() {
+        let reason = format!("{} is not the address of one network card", client.mac);
+        return Err(OperationError::invalid("MAC", reason));
+    }
+    if let Some(file) = &client.boot_file
+        && (file.is_empty() || file.len() > 127 || file.split('/').any(|part| part == ".."))
+    {
+        let reason = "a file name or URL of 1 to 127 bytes without \"..\"";
+        return Err(OperationError::invalid("boot file", reason));
+    }
+    if let Some(address) = client.address {
+        let (subnets, servers) = (tx.subnet_list().await?, tx.server_list().await?);
+        check_address(address, &subnets, &servers)?;
+    }
+    clients
+        .iter()
+        .filter(|other| other.id != client.id)
+        .find_map(|other| conflict(client, other))
+        .map_or(Ok(()), Err)
+}
+
+fn conflict(client: &ClientRecord, other: &ClientRecord) -> Option<OperationError> {
+    let (field, value) = if client.seat == other.seat {
+        ("seat", client.seat.to_string())
+    } else if client.mac == other.mac {
+        ("MAC", client.mac.to_string())
+    } else if client.name.to_lowercase() == other.name.to_lowercase() {
+        ("name", client.name.clone())
+    } else if client.address.is_some() && client.address == other.address {
+        let address = client.address.map(|address| address.to_string());
+        ("address", address.unwrap_or_default())
+    } else {
+        return None;
+    };
+    Some(OperationError::Conflict {
+        field,
+        value,
+        owner: other.name.clone(),
+    })
+}
+
+fn check_address(address: Ipv4Addr, subnets: &[Subnet], servers: &[ServerRecord]) -> Result<()> {
+    let subnet = subnets
+        .iter()
+        .find(|subnet| subnet.network.contains(&address));
+    let reason = match subnet {
+        None => "is in no subnet of the site",
+        Some(subnet) if address == subnet.network.network() => "is the address of the network",
+        Some(subnet) if address == subnet.network.broadcast() => "is the broadcast address",
+        Some(subnet) if subnet.router == Some(address) => "is the router's address",
+        Some(_) if servers.iter().any(|server| server.entry.address == address) => {
+            "is the server's own address"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(OperationError::invalid(
+        "address",
+        format!("{address} {reason}"),
+    ))
+}

@@ -1,0 +1,1 @@
+//! The operations on a database file, without the daemon.
