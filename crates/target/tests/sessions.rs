@@ -1,0 +1,274 @@
+//! Logins, power-on, reset and the end of sessions, over TCP with an initiator of the test's own.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of a test's set-up is a failure of the test"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use dess_model::{ControlError, EventKind, LoginKind, SessionEnd, TargetReply, TargetRequest};
+use support::initiator::{Initiator, LoginError, cdb_10};
+use support::room::{IMAGE_BYTES, Site, client_id};
+
+fn refused(result: Result<Initiator, LoginError>) -> u16 {
+    match result {
+        Err(LoginError::Refused(status)) => status,
+        Err(LoginError::Io(error)) => panic!("{error}"),
+        Ok(_) => panic!("the login was accepted"),
+    }
+}
+
+fn ready(login: &support::initiator::Login) -> Initiator {
+    let mut session = Initiator::login(login).unwrap();
+    session.become_ready().unwrap();
+    session
+}
+
+#[test]
+fn a_client_reaches_its_own_disk_and_nobody_elses() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut own = ready(&site.login(1));
+    assert_eq!(own.read(8, 8).unwrap().data, site.image[4096..8192]);
+
+    let mut wrong_secret = site.login(1);
+    wrong_secret.chap = Some(("pc1".into(), "not-the-secret".into()));
+    assert_eq!(refused(Initiator::login(&wrong_secret)), 0x0201);
+    let mut no_chap = site.login(1);
+    no_chap.chap = None;
+    assert_eq!(refused(Initiator::login(&no_chap)), 0x0201);
+    let mut foreign = site.login(2);
+    foreign.target = site.login(1).target;
+    assert_eq!(refused(Initiator::login(&foreign)), 0x0202);
+    let mut unknown = site.login(1);
+    unknown.target.push('x');
+    assert_eq!(refused(Initiator::login(&unknown)), 0x0203);
+    assert_eq!(refused(Initiator::login(&site.login(3))), 0x0202);
+    assert_eq!(refused(Initiator::login(&site.login(4))), 0x0203);
+
+    let statuses: Vec<u16> = (0..6)
+        .map(|_| {
+            site.event(|event| match event {
+                EventKind::LoginRefused { status, .. } => Some(status),
+                _ => None,
+            })
+        })
+        .collect();
+    assert_eq!(statuses, [0x201, 0x201, 0x202, 0x203, 0x202, 0x203]);
+    running.stop();
+}
+
+#[test]
+fn a_client_with_a_reserved_address_must_come_from_it() {
+    let mut site = Site::new();
+    site.publish(|snapshot| {
+        snapshot.clients[0].address = Some([127, 0, 0, 2].into());
+        snapshot.clients[1].address = Some([127, 0, 0, 1].into());
+    });
+    let running = site.start();
+    assert_eq!(refused(Initiator::login(&site.login(1))), 0x0202);
+    ready(&site.login(2));
+    running.stop();
+}
+
+#[test]
+fn power_on_forgets_what_a_volatile_disk_held_and_keeps_a_persistent_one() {
+    let site = Site::new();
+    let running = site.start();
+    for (seat, kept) in [(1, false), (2, true)] {
+        running.power_on(&site, seat);
+        let mut session = ready(&site.login(seat));
+        assert_eq!(session.write(16, &[0x5a; 1024]).unwrap().status, 0);
+        let TargetReply::Disk(disk) = running.power_on(&site, seat) else {
+            panic!("no disk");
+        };
+        assert_eq!((disk.fresh, disk.size_bytes), (!kept, IMAGE_BYTES as u64));
+        // The session of the former life is gone.
+        assert!(session.is_closed());
+        let mut session = ready(&site.login(seat));
+        let found = session.read(16, 2).unwrap().data;
+        let expected = if kept {
+            &[0x5a; 1024]
+        } else {
+            &site.image[8192..9216]
+        };
+        assert!(found == expected, "seat {seat}");
+    }
+    for seat in [1, 2] {
+        let client = site.event(|event| match event {
+            EventKind::SessionEnded {
+                client,
+                reason: SessionEnd::PowerOn,
+                ..
+            } => Some(client),
+            _ => None,
+        });
+        assert_eq!(client, client_id(seat));
+    }
+    running.stop();
+}
+
+#[test]
+fn the_same_initiator_port_replaces_its_session_and_another_one_does_not() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut firmware = ready(&site.login(1));
+    let mut login = site.login(1);
+    login.isid[5] = 77;
+    let mut os = ready(&login);
+    assert_eq!(firmware.read(0, 1).unwrap().status, 0);
+    let mut again = ready(&login);
+    assert!(os.is_closed());
+    assert_eq!(again.read(0, 1).unwrap().status, 0);
+    assert_eq!(firmware.read(0, 1).unwrap().status, 0);
+    let reason = site.event(|event| match event {
+        EventKind::SessionEnded { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reason, SessionEnd::Reinstated);
+    running.stop();
+}
+
+#[test]
+fn reset_is_refused_while_the_client_runs_unless_forced() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 2);
+    let mut session = ready(&site.login(2));
+    session.write(0, &[1; 512]).unwrap();
+    let client = client_id(2);
+    let reset = |force| running.ask(&site, &TargetRequest::Reset { client, force });
+    assert_eq!(
+        reset(false),
+        TargetReply::Error(ControlError::Running {
+            client,
+            sessions: 1
+        })
+    );
+    assert!(matches!(reset(true), TargetReply::Disk(_)));
+    assert!(session.is_closed());
+    let mut session = ready(&site.login(2));
+    assert_eq!(session.read(0, 1).unwrap().data, site.image[..512]);
+    running.stop();
+}
+
+#[test]
+fn the_control_socket_tells_who_is_there_and_refuses_whom_it_does_not_know() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    session.read(0, 8).unwrap();
+    let TargetReply::Status { sessions, disks } = running.ask(&site, &TargetRequest::Status) else {
+        panic!("no status");
+    };
+    assert_eq!(disks.len(), 1);
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(
+        (sessions[0].client, sessions[0].kind),
+        (client_id(1), LoginKind::Os)
+    );
+    assert_eq!(sessions[0].read_bytes, 4096);
+    let client = client_id(9);
+    assert_eq!(
+        running.ask(&site, &TargetRequest::PowerOn { client }),
+        TargetReply::Error(ControlError::UnknownClient { client })
+    );
+    assert!(matches!(
+        running.power_on(&site, 3),
+        TargetReply::Error(ControlError::NotApproved { .. })
+    ));
+    assert!(matches!(
+        running.power_on(&site, 4),
+        TargetReply::Error(ControlError::NoImage { .. })
+    ));
+    let client = client_id(1);
+    running.ask(&site, &TargetRequest::Disconnect { client });
+    assert!(session.is_closed());
+    running.stop();
+}
+
+#[test]
+fn a_client_that_is_removed_loses_its_session() {
+    let mut site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    site.publish(|snapshot| {
+        snapshot.clients.remove(0);
+    });
+    assert!(session.is_closed());
+    running.stop();
+}
+
+#[test]
+fn garbage_ends_its_own_connection_and_is_reported_once() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    for _ in 0..20 {
+        let mut garbage = TcpStream::connect(site.portal).unwrap();
+        // The target may close while this is still being written.
+        let _ = garbage.write_all(&[0xee; 4096]);
+    }
+    let mut late = Initiator::login(&site.login(2)).unwrap();
+    // A command with an impossible length in full feature phase.
+    let mut cdb = cdb_10(0x28, 0, 1);
+    cdb[0] = 0xff;
+    assert_eq!(late.command(&cdb, &[], 512).unwrap().status, 2);
+    assert_eq!(session.read(0, 1).unwrap().data, site.image[..512]);
+    let (protocol, count) = site.event(|event| match event {
+        EventKind::Malformed {
+            protocol, count, ..
+        } => Some((protocol, count)),
+        _ => None,
+    });
+    assert_eq!((protocol.as_str(), count), ("iscsi", 1));
+    running.stop();
+}
+
+#[test]
+fn a_batch_of_overlapping_commands_keeps_its_order() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    // Slow ones (FUA writes go to a disk thread) and quick ones on the same blocks.
+    for round in 0..40_u8 {
+        for (step, flags) in [(0, 0x08), (1, 0x00), (2, 0x08), (3, 0x00)] {
+            let mut cdb = cdb_10(0x2a, 3, 2);
+            cdb[1] = flags;
+            session
+                .start(&cdb, &[round.wrapping_mul(4) + step; 1024], 1024)
+                .unwrap();
+        }
+        session.start(&cdb_10(0x28, 3, 2), &[], 1024).unwrap();
+        let mut ended: Vec<_> = (0..5).map(|_| session.finish().unwrap()).collect();
+        assert!(ended.iter().all(|one| one.status == 0));
+        ended.retain(|one| !one.data.is_empty());
+        assert_eq!(ended[0].data, [round.wrapping_mul(4) + 3; 1024]);
+    }
+    running.stop();
+}
+
+#[test]
+fn a_stopped_service_closes_its_sessions_and_serves_the_same_data_when_it_is_back() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    session.write(100, &[7; 512]).unwrap();
+    running.stop();
+    assert!(session.is_closed());
+    let running = site.start();
+    let mut session = ready(&site.login(1));
+    assert_eq!(session.read(100, 1).unwrap().data, [7; 512]);
+    running.stop();
+}

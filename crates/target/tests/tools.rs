@@ -1,0 +1,228 @@
+//! The standalone disk with libiscsi's tools and QEMU's driver, and its memory with idle sessions.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of a test's set-up is a failure of the test"
+)]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use dess_model::Secret;
+use dess_target::{ServeError, StandaloneOptions, serve_file};
+use support::initiator::{Initiator, Login};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+const IQN: &str = "iqn.2026-01.test:file";
+const DISK_BYTES: u64 = 64 << 20;
+
+struct Disk {
+    address: SocketAddr,
+    image: PathBuf,
+    _directory: tempfile::TempDir,
+    _runtime: Runtime,
+}
+
+impl Disk {
+    fn serve(change: impl FnOnce(&mut StandaloneOptions)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("disk.raw");
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(DISK_BYTES)
+            .unwrap();
+        let mut options = options(&image);
+        change(&mut options);
+        let runtime = Runtime::new().unwrap();
+        let (ready, bound) = oneshot::channel();
+        runtime.spawn(serve_file(options, ready, CancellationToken::new()));
+        let address = runtime.block_on(bound).unwrap()[0];
+        Self {
+            address,
+            image,
+            _directory: directory,
+            _runtime: runtime,
+        }
+    }
+
+    fn url(&self, credentials: &str) -> String {
+        format!("iscsi://{credentials}{}/{IQN}/0", self.address)
+    }
+}
+
+fn options(image: &Path) -> StandaloneOptions {
+    StandaloneOptions {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        image: image.to_owned(),
+        read_only: false,
+        iqn: IQN.into(),
+        thin: true,
+        chap: None,
+        disk_threads: 2,
+    }
+}
+
+/// Runs a tool with a time limit; it is a dependency of these tests, so its absence is a failure.
+fn tool(program: &str, arguments: &[&str]) -> Output {
+    Command::new("timeout")
+        .args(["-k", "5", "30", program])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn libiscsi_finds_the_disk_and_reads_its_identity() {
+    let disk = Disk::serve(|_| {});
+    let portal = format!("iscsi://{}", disk.address);
+    let list = text(&tool("iscsi-ls", &["-s", &portal]));
+    assert!(list.contains(IQN), "{list}");
+    assert!(list.contains("Lun:0"), "{list}");
+    let inquiry = text(&tool("iscsi-inq", &[&disk.url("")]));
+    assert!(inquiry.contains("Vendor:DESS"), "{inquiry}");
+    let page = text(&tool("iscsi-inq", &["-e", "-c", "128", &disk.url("")]));
+    assert!(page.contains("Unit Serial Number:["), "{page}");
+    let capacity = text(&tool("iscsi-readcapacity16", &[&disk.url("")]));
+    assert!(capacity.contains("Total size:67108864"), "{capacity}");
+}
+
+#[test]
+fn chap_lets_in_whom_it_shall() {
+    let disk = Disk::serve(|options| {
+        options.chap = Some(("user".into(), Secret::new("a-long-secret")));
+    });
+    let inquiry = |credentials: &str| tool("iscsi-inq", &[&disk.url(credentials)]);
+    assert!(inquiry("user%a-long-secret@").status.success());
+    assert!(!inquiry("user%a-wrong-secret@").status.success());
+    assert!(!inquiry("other%a-long-secret@").status.success());
+    assert!(!inquiry("").status.success());
+}
+
+#[test]
+fn qemu_writes_and_reads_back_through_its_own_driver() {
+    let disk = Disk::serve(|_| {});
+    let output = tool(
+        "qemu-io",
+        &[
+            "-f",
+            "raw",
+            "-c",
+            "write -P 0x5a 1M 9M",
+            "-c",
+            "write -P 0xa5 1537k 3k",
+            "-c",
+            "discard 4M 1M",
+            "-c",
+            "write -z 6M 64k",
+            "-c",
+            "flush",
+            "-c",
+            "read -P 0x5a 1M 512k",
+            "-c",
+            "read -P 0xa5 1537k 3k",
+            "-c",
+            "read -P 0 4M 1M",
+            "-c",
+            "read -P 0x5a 5M 1M",
+            "-c",
+            "read -P 0 6M 64k",
+            "-c",
+            "read -P 0x5a 7M 3M",
+            &disk.url(""),
+        ],
+    );
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("failed"), "{said}");
+    let file = fs::read(&disk.image).unwrap();
+    assert!(file[7 << 20..10 << 20].iter().all(|&byte| byte == 0x5a));
+    assert!(file[4 << 20..5 << 20].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_read_only_disk_refuses_writes_and_says_so() {
+    let disk = Disk::serve(|options| options.read_only = true);
+    let mut session = Initiator::login(&login(&disk, 1)).unwrap();
+    session.become_ready().unwrap();
+    let refused = session.write(0, &[1; 512]).unwrap();
+    assert_eq!(refused.status, 2);
+    assert_eq!((refused.sense[2], refused.sense[12]), (7, 0x27));
+    let mode = session
+        .command(&[0x1a, 0, 0x3f, 0, 255, 0], &[], 255)
+        .unwrap();
+    assert_eq!(mode.data[2] & 0x80, 0x80);
+}
+
+fn login(disk: &Disk, number: u16) -> Login {
+    Login {
+        portal: disk.address,
+        initiator: "iqn.2026-01.test:initiator".into(),
+        target: IQN.into(),
+        isid: [0x80, 0, 0, 0, (number >> 8) as u8, number as u8],
+        chap: None,
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kilobytes * 1024
+}
+
+#[test]
+fn an_idle_session_costs_under_256_kib() {
+    let disk = Disk::serve(|_| {});
+    let mut sessions = Vec::new();
+    let mut open = |count: u16| {
+        let before = sessions.len() as u16;
+        for number in 0..count {
+            let number = number + before;
+            let mut session = Initiator::login(&login(&disk, number)).unwrap();
+            session.become_ready().unwrap();
+            // Each did some work before it became idle.
+            session.read(0, 256).unwrap();
+            session.write(0, &[1; 65536]).unwrap();
+            sessions.push(session);
+        }
+    };
+    open(10);
+    let before = resident_bytes();
+    for _ in 0..2 {
+        open(100);
+    }
+    let each = (resident_bytes().saturating_sub(before)) / 200;
+    println!("{each} bytes of resident memory per idle session (both ends)");
+    assert!(each < 256 * 1024, "{each} bytes each");
+}
+
+#[test]
+fn a_taken_port_is_named_with_what_to_do() {
+    let disk = Disk::serve(|_| {});
+    let mut options = options(&disk.image);
+    options.listen = vec![disk.address];
+    let runtime = Runtime::new().unwrap();
+    let (ready, _) = oneshot::channel();
+    let error = runtime
+        .block_on(serve_file(options, ready, CancellationToken::new()))
+        .unwrap_err();
+    assert!(matches!(error, ServeError::Bind { .. }));
+    let said = error.to_string();
+    assert!(said.contains(&disk.address.to_string()), "{said}");
+    assert!(said.contains("another program has the port"), "{said}");
+}
