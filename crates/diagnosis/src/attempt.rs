@@ -122,6 +122,13 @@ impl Attempt {
         self
     }
 
+    /// The attempt, ended by a newer power-on at `at`.
+    #[must_use]
+    pub fn ended_by(mut self, at: Timestamp) -> Self {
+        self.end(at);
+        self
+    }
+
     /// Milliseconds from power-on to the operating system being up.
     pub fn up_after_ms(&self) -> Option<u64> {
         self.up.map(|up| up.millis_since(self.started))
@@ -140,7 +147,8 @@ impl Attempt {
     ) -> Vec<Step> {
         let detail = detail.into();
         self.last_event = self.last_event.max(at);
-        let same = matches!(&self.memory.last_step, Some(last) if last.0 == stage && last.1 == detail);
+        let same =
+            matches!(&self.memory.last_step, Some(last) if last.0 == stage && last.1 == detail);
         if same || self.steps >= STEPS_MAX {
             return Vec::new();
         }

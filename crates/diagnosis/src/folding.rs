@@ -64,6 +64,15 @@ impl Folding {
         }
     }
 
+    /// Tells of one more registered client.
+    pub fn client_add(&mut self, client: ClientId, mac: MacAddr) {
+        self.macs.insert(client, mac);
+        self.clients.insert(mac, client);
+        if let Some(attempt) = self.attempts.get_mut(&mac) {
+            attempt.client = Some(client);
+        }
+    }
+
     /// Takes up an attempt of before a restart. An attempt already under way wins.
     pub fn restore(&mut self, attempt: Attempt) {
         self.attempts.entry(attempt.mac).or_insert(attempt);
@@ -86,7 +95,14 @@ impl Folding {
                 ..
             } => {
                 self.learn(*address, *mac);
-                self.dhcp(at, fresh, *mac, *phase, &offered(*address, boot_file.as_deref()), false)
+                self.dhcp(
+                    at,
+                    fresh,
+                    *mac,
+                    *phase,
+                    &offered(*address, boot_file.as_deref()),
+                    false,
+                )
             }
             EventKind::DhcpAck {
                 mac,
@@ -154,7 +170,13 @@ impl Folding {
                 read_bytes,
                 written_bytes,
                 ..
-            } => self.session_ended(at, *client, *session, *reason, (*read_bytes, *written_bytes)),
+            } => self.session_ended(
+                at,
+                *client,
+                *session,
+                *reason,
+                (*read_bytes, *written_bytes),
+            ),
             EventKind::LoginRefused { client: None, .. }
             | EventKind::UnknownClient { .. }
             | EventKind::RogueDhcp { .. }
@@ -166,7 +188,11 @@ impl Folding {
     /// Ends what was not heard of for too long.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
-        for attempt in self.attempts.values_mut().filter(|attempt| attempt.is_open()) {
+        for attempt in self
+            .attempts
+            .values_mut()
+            .filter(|attempt| attempt.is_open())
+        {
             if let Some(since) = expired(attempt, now) {
                 attempt.end(since);
                 changes.push(changed(attempt, Vec::new()));
@@ -315,7 +341,9 @@ impl Folding {
                     attempt.reach(at, Stage::Ipxe, detail)
                 },
             ),
-            DhcpPhase::Os => self.amend(Some(mac), |attempt| os_dhcp(attempt, at, detail, acknowledged)),
+            DhcpPhase::Os => self.amend(Some(mac), |attempt| {
+                os_dhcp(attempt, at, detail, acknowledged)
+            }),
         }
     }
 
@@ -368,7 +396,11 @@ impl Folding {
             return Vec::new();
         };
         let kind = if new { "fresh overlay" } else { "kept overlay" };
-        let detail = format!("{kind} in {}.{} ms", duration_us / 1000, duration_us % 1000 / 100);
+        let detail = format!(
+            "{kind} in {}.{} ms",
+            duration_us / 1000,
+            duration_us % 1000 / 100
+        );
         let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
         self.advance(at, fresh, mac, anew, |attempt| {
             attempt.reach(at, Stage::Disk, detail)
@@ -422,9 +454,13 @@ impl Folding {
                 {
                     attempt.ended = None;
                 }
-                self.advance(at, fresh, mac, |_| false, |attempt| {
-                    os_login(attempt, at, peer, session)
-                })
+                self.advance(
+                    at,
+                    fresh,
+                    mac,
+                    |_| false,
+                    |attempt| os_login(attempt, at, peer, session),
+                )
             }
         }
     }

@@ -115,7 +115,9 @@ impl ClientState {
 fn failed(attempt: &Attempt) -> ClientState {
     let fault = attempt.fault.clone();
     ClientState::Fault {
-        code: fault.as_ref().map_or_else(String::new, |fault| fault.code.clone()),
+        code: fault
+            .as_ref()
+            .map_or_else(String::new, |fault| fault.code.clone()),
         text: fault.map_or_else(String::new, |fault| fault.text),
         since: attempt.last_event,
     }

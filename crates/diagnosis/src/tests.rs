@@ -248,7 +248,11 @@ fn an_operating_system_that_never_asks_for_an_address_is_up_by_its_io() {
     rom_ipxe_to_os_login(&mut room, 0);
     room.at(20_000, progress(3, 1 << 20))
         .at(34_000, progress(3, 2 << 20));
-    assert_eq!(room.now().up, None, "19 s after the login it may still fail");
+    assert_eq!(
+        room.now().up,
+        None,
+        "19 s after the login it may still fail"
+    );
     room.at(36_000, progress(3, 2 << 20));
     assert_eq!(room.now().up, None, "no I/O since the last report");
     room.at(41_000, progress(3, 3 << 20));
@@ -330,20 +334,19 @@ fn a_refused_script_is_a_fault_with_its_code_until_ipxe_gets_a_better_one() {
 #[test]
 fn a_failure_reported_by_ipxe_keeps_its_errno() {
     let mut room = Room::new();
-    room.at(0, ack(DhcpPhase::Ipxe))
-        .at(100, script())
-        .at(
-            5000,
-            EventKind::BootFailure {
-                mac: MAC,
-                stage: BootStage::Sanboot,
-                errno: "0x2c0d603b".into(),
-            },
-        );
+    room.at(0, ack(DhcpPhase::Ipxe)).at(100, script()).at(
+        5000,
+        EventKind::BootFailure {
+            mac: MAC,
+            stage: BootStage::Sanboot,
+            errno: "0x2c0d603b".into(),
+        },
+    );
     let fault = room.now().fault.clone().unwrap();
     assert_eq!(fault.code, "E22");
     assert!(fault.text.contains("0x2c0d603b"), "{}", fault.text);
-    room.at(15_000, script()).at(16_000, login(LoginKind::Firmware, 1));
+    room.at(15_000, script())
+        .at(16_000, login(LoginKind::Firmware, 1));
     assert_eq!(room.now().outcome, BootOutcome::InProgress);
 }
 
@@ -429,17 +432,15 @@ fn silence_ends_a_boot() {
 #[test]
 fn events_of_strangers_change_nothing() {
     let mut room = Room::new();
-    room.at(0, tftp(None))
-        .at(1, ack(DhcpPhase::Os))
-        .at(
-            2,
-            EventKind::Login {
-                client: ClientId(Uuid::from_u128(99)),
-                kind: LoginKind::Os,
-                peer: PEER,
-                session: 1,
-            },
-        );
+    room.at(0, tftp(None)).at(1, ack(DhcpPhase::Os)).at(
+        2,
+        EventKind::Login {
+            client: ClientId(Uuid::from_u128(99)),
+            kind: LoginKind::Os,
+            peer: PEER,
+            session: 1,
+        },
+    );
     assert!(room.folding.attempt(MAC).is_none());
     assert!(room.steps.is_empty());
 }
@@ -468,7 +469,8 @@ fn after_a_restart_the_sessions_of_the_service_decide_who_still_runs() {
     };
 
     let mut room = Room::new();
-    room.folding.restore(known.restored(10, Some(Timestamp(15_000))));
+    room.folding
+        .restore(known.restored(10, Some(Timestamp(15_000))));
     let changes = room
         .folding
         .sessions_seen(Timestamp(50_000), &[session(3, 15_000, 9000)]);

@@ -33,10 +33,7 @@ pub(crate) fn record_of(attempt: &Attempt) -> AttemptRecord {
         ended: attempt.ended,
         outcome: attempt.outcome.key().to_owned(),
         stage: attempt.stage.key().to_owned(),
-        fault: attempt
-            .fault
-            .clone()
-            .map(|fault| (fault.code, fault.text)),
+        fault: attempt.fault.clone().map(|fault| (fault.code, fault.text)),
         read_bytes: attempt.read_bytes,
         written_bytes: attempt.written_bytes,
     }

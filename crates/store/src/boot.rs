@@ -239,9 +239,7 @@ fn attempt_of(row: &SqliteRow) -> Result<AttemptRecord, StoreError> {
         ended: row.time_opt("ended_at")?,
         outcome: row.text("outcome")?,
         stage: row.text("stage")?,
-        fault: row
-            .text_opt("fault_code")?
-            .zip(row.text_opt("fault_text")?),
+        fault: row.text_opt("fault_code")?.zip(row.text_opt("fault_text")?),
         read_bytes: row.number("read_bytes")?,
         written_bytes: row.number("written_bytes")?,
     })

@@ -91,7 +91,10 @@ impl Database {
             if !store.is_broken() && identity(path).ok() == Some(store.shared.identity) {
                 return Ok(store.clone());
             }
-            tracing::warn!("the database {} failed or was replaced; it is opened anew", path.display());
+            tracing::warn!(
+                "the database {} failed or was replaced; it is opened anew",
+                path.display()
+            );
         }
         *current = None;
         let store = Store::open(path, create).await?;

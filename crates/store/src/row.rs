@@ -21,9 +21,7 @@ impl Columns<'_> {
     }
 
     pub(crate) fn text_opt(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.0
-            .try_get(column)
-            .map_err(|source| unreadable(source))
+        self.0.try_get(column).map_err(unreadable)
     }
 
     /// A value with a textual form.
@@ -74,10 +72,7 @@ impl Columns<'_> {
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
-        let number: Option<i64> = self
-            .0
-            .try_get(column)
-            .map_err(|source| unreadable(source))?;
+        let number: Option<i64> = self.0.try_get(column).map_err(unreadable)?;
         number
             .map(|number| T::try_from(number).map_err(|_| wrong(column, number)))
             .transpose()

@@ -123,8 +123,9 @@ impl Tx {
     /// # Errors
     /// If the database cannot be read.
     pub async fn server_list(&mut self) -> Result<Vec<ServerRecord>, StoreError> {
-        let statement =
-            query("SELECT name, address, interfaces, http_port, portals FROM servers ORDER BY name");
+        let statement = query(
+            "SELECT name, address, interfaces, http_port, portals FROM servers ORDER BY name",
+        );
         let rows = self.fetch_all("list servers", statement).await?;
         rows.iter()
             .map(|row| {

@@ -10,14 +10,17 @@ async fn requires_send() {
     tokio::spawn(async move {
         let store = database.store_or_create().await.unwrap();
         store
-            .transact(|mut tx| { let name = &name; async move {
-                tx.user_insert(&UserRecord {
-                    name: name.clone(),
-                    password_hash: "x".into(),
-                    created: Timestamp(1),
-                })
-                .await
-            }})
+            .transact(|mut tx| {
+                let name = &name;
+                async move {
+                    tx.user_insert(&UserRecord {
+                        name: name.clone(),
+                        password_hash: "x".into(),
+                        created: Timestamp(1),
+                    })
+                    .await
+                }
+            })
             .await
             .unwrap();
     })

@@ -1,14 +1,42 @@
 //! The daemon itself: receives events, keeps boot attempts, publishes the snapshot, runs jobs.
+//!
+//! Nothing here is on a boot path. Each part is a task that works by a timer and a nudge, holds
+//! no state that it could not rebuild, and goes on when the database cannot be used: events are
+//! folded in memory and written later, in order.
 
+mod chronicle;
 mod control;
 mod error;
+mod import;
+mod jobs;
+mod pending;
+mod shared;
 
 pub use control::{NodeReply, NodeRequest, NodeStatus};
 pub use error::ServeError;
 
-use dess_model::host::Paths;
-use tokio::sync::oneshot;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
+use dess_model::{Event, SessionStatus, TargetReply, TargetRequest};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use chronicle::{Chronicle, gather};
+use shared::Shared;
+
+/// Events that wait to be folded; beyond that they wait in the socket and with their senders.
+const EVENTS_WAITING_MAX: usize = 8192;
+/// How often the iSCSI service is asked for its sessions.
+const SESSIONS_EVERY: Duration = Duration::from_secs(10);
+/// How long it may take to answer.
+const SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the database is checked for changes that nobody told of.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// What the daemon needs to know.
 #[derive(Clone, Debug)]
@@ -27,8 +55,145 @@ pub async fn serve(
     ready: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
-    let _ = options;
+    let paths = options.paths;
+    for directory in [&paths.state, &paths.runtime] {
+        create(directory)?;
+    }
+    let events = paths.events();
+    let receiver = EventReceiver::bind(&events).map_err(|source| ServeError::Socket {
+        path: events.clone(),
+        source,
+    })?;
+    let socket = paths.node_control();
+    let listener = bind_control(&socket).map_err(|source| ServeError::Socket {
+        path: socket,
+        source,
+    })?;
+    let shared = Arc::new(Shared::new(paths));
+    let tasks = TaskTracker::new();
+    let (event_in, event_out) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (sessions_in, sessions_out) = mpsc::channel(1);
+    let (batch_in, batch_out) = mpsc::channel(1);
+    let chronicle = Chronicle::new(Arc::clone(&shared), batch_out, sessions_out);
+    // Both end when nobody sends any more; the chronicle after it has written what it has.
+    tasks.spawn(gather(event_out, batch_in));
+    tasks.spawn(chronicle.run());
+    tasks.spawn(jobs::run(Arc::clone(&shared), cancel.clone()));
+    tasks.spawn(until(cancel.clone(), keep_published(Arc::clone(&shared))));
+    tasks.spawn(until(
+        cancel.clone(),
+        watch_sessions(Arc::clone(&shared), sessions_in),
+    ));
+    let answering = Arc::clone(&shared);
+    let control = serve_control(
+        listener,
+        move |question| answer(Arc::clone(&answering), question),
+        |message| NodeReply::Error { message },
+    );
+    tasks.spawn(until(cancel.clone(), control));
+    tasks.close();
     let _ = ready.send(());
-    cancel.cancelled().await;
-    Ok(())
+    tracing::info!("node is ready");
+    let received = receive(receiver, event_in, &cancel).await;
+    cancel.cancel();
+    tasks.wait().await;
+    received.map_err(|source| ServeError::Events {
+        path: events,
+        source,
+    })
 }
+
+fn create(directory: &Path) -> Result<(), ServeError> {
+    std::fs::create_dir_all(directory).map_err(|source| ServeError::Directory {
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Takes events off the socket until `cancel`.
+async fn receive(
+    mut receiver: EventReceiver,
+    events: mpsc::Sender<Event>,
+    cancel: &CancellationToken,
+) -> std::io::Result<()> {
+    loop {
+        let event = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            event = receiver.recv() => event?,
+        };
+        if events.send(event).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(shared: Arc<Shared>, question: NodeRequest) -> NodeReply {
+    match question {
+        NodeRequest::Status => NodeReply::Status(shared.status()),
+        NodeRequest::Publish => {
+            shared.jobs.notify_one();
+            match shared.publish().await {
+                Ok(revision) => NodeReply::Published {
+                    revision: revision.unwrap_or(0),
+                },
+                Err(error) => NodeReply::Error {
+                    message: shared::chain(&error),
+                },
+            }
+        }
+    }
+}
+
+/// Publishes whatever was changed without a word: by another process, or while this one was
+/// away.
+async fn keep_published(shared: Arc<Shared>) {
+    let mut ticks = interval(PUBLISH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    loop {
+        ticks.tick().await;
+        let counter = match shared.database.change_counter().await {
+            Ok(counter) => Some(counter),
+            Err(error) => {
+                shared.degraded(&error);
+                continue;
+            }
+        };
+        if counter == seen {
+            continue;
+        }
+        if shared.publish_if_changed().await.is_ok() {
+            seen = counter;
+        }
+    }
+}
+
+/// Asks the iSCSI service for its sessions now and then; what it does not answer is not known.
+async fn watch_sessions(shared: Arc<Shared>, sessions: mpsc::Sender<Vec<SessionStatus>>) {
+    let mut ticks = interval(SESSIONS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let socket = shared.paths.target_control();
+    loop {
+        ticks.tick().await;
+        let reply = request(&socket, &TargetRequest::Status, SESSIONS_TIMEOUT).await;
+        match reply {
+            Ok(TargetReply::Status { sessions: open, .. }) => {
+                if sessions.send(open).await.is_err() {
+                    return;
+                }
+            }
+            Ok(other) => tracing::debug!(?other, "unexpected answer of the iSCSI service"),
+            Err(error) => tracing::debug!(%error, "the iSCSI service does not answer"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

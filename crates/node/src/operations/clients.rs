@@ -5,8 +5,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use dess_diagnosis::{Attempt, ClientState};
-use dess_model::{Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef};
 use dess_model::host::{RequestError, request};
+use dess_model::{
+    Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef,
+};
 use dess_model::{ControlError, TargetReply, TargetRequest};
 use dess_store::{ClientRecord, GroupRecord, Tx};
 use serde::{Deserialize, Serialize};
@@ -94,7 +96,10 @@ impl Operations {
         let mut tx = self.read().await?;
         let clients = tx.client_list().await?;
         let room = Room::read(&mut tx).await?;
-        Ok(clients.into_iter().map(|client| room.view(client)).collect())
+        Ok(clients
+            .into_iter()
+            .map(|client| room.view(client))
+            .collect())
     }
 
     /// The client that `text` names: a seat number, name, MAC address or id.

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record,
-};
+use super::{ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record};
 
 /// One image with its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,14 +295,28 @@ async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> 
             let mut group = default_group(&mut tx).await?;
             group.version = version;
             tx.group_update(&group).await?;
-            record(&mut tx, actor, "group.image", &group.name, json!({"image": label})).await?;
+            record(
+                &mut tx,
+                actor,
+                "group.image",
+                &group.name,
+                json!({"image": label}),
+            )
+            .await?;
         }
         AssignTo::Client(id) => {
             let client = tx.client_fetch(*id).await?;
             let mut client = client.ok_or_else(|| OperationError::not_found("client", id))?;
             client.version = version;
             tx.client_update(&client).await?;
-            record(&mut tx, actor, "client.image", &client.name, json!({"image": label})).await?;
+            record(
+                &mut tx,
+                actor,
+                "client.image",
+                &client.name,
+                json!({"image": label}),
+            )
+            .await?;
         }
     }
     Ok(())

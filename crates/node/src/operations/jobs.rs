@@ -78,7 +78,14 @@ impl Operations {
                     job.ended = Some(Timestamp::now());
                     tx.job_update(&job).await?;
                 }
-                audit(&mut tx, actor, "job.cancel", &job.subject, json!({"job": id})).await?;
+                audit(
+                    &mut tx,
+                    actor,
+                    "job.cancel",
+                    &job.subject,
+                    json!({"job": id}),
+                )
+                .await?;
                 Ok(())
             })
             .await

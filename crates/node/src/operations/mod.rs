@@ -103,7 +103,10 @@ impl Operations {
             Err(RequestError::Connect { .. }) => self.publish_without_node().await,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "node was not told of the change; it finds it by itself");
+                tracing::warn!(
+                    error,
+                    "node was not told of the change; it finds it by itself"
+                );
             }
         }
     }
@@ -115,7 +118,10 @@ impl Operations {
         };
         if let Err(error) = published {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "node is down and the change could not be published; node will do it when it starts");
+            tracing::warn!(
+                error,
+                "node is down and the change could not be published; node will do it when it starts"
+            );
         }
     }
 }

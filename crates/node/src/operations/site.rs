@@ -81,9 +81,7 @@ impl Operations {
         }
         let store = self.database.store_or_create().await?;
         let (setup, actor) = (&setup, &*self.actor);
-        store
-            .transact(|tx| insert(tx, setup, actor))
-            .await?;
+        store.transact(|tx| insert(tx, setup, actor)).await?;
         self.publish().await;
         self.site().await?.ok_or(OperationError::NoSite)
     }
@@ -195,7 +193,10 @@ fn check(setup: &SiteSetup) -> Result<()> {
         return invalid("server address", reason);
     }
     if setup.lease_secs < LEASE_SECS_MIN {
-        return invalid("lease time", format!("{LEASE_SECS_MIN} seconds is the least"));
+        return invalid(
+            "lease time",
+            format!("{LEASE_SECS_MIN} seconds is the least"),
+        );
     }
     if setup.http_port == 0 {
         return invalid("HTTP port", "0 is not a port".into());
@@ -229,7 +230,10 @@ fn check_pool(setup: &SiteSetup, pool: AddressRange) -> Result<()> {
     } else if pool.contains(subnet.network()) || pool.contains(subnet.broadcast()) {
         format!("{first} to {last} holds the network or the broadcast address of {subnet}")
     } else if pool.contains(setup.server_address) {
-        format!("{first} to {last} holds the server's own address {}", setup.server_address)
+        format!(
+            "{first} to {last} holds the server's own address {}",
+            setup.server_address
+        )
     } else {
         return Ok(());
     };

@@ -1,0 +1,154 @@
+//! What waits to be written: changes of boot attempts, newcomers, notices, hardware.
+//!
+//! Changes of the same thing are merged, so that the queue is bounded by the room and not by how
+//! long the database is away; and writing it twice does no harm, so that a transaction whose end
+//! is unknown can be run again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dess_diagnosis::{Attempt, Change, Step};
+use dess_model::{Architecture, AttemptId, MacAddr, Timestamp};
+use dess_store::{ClientRecord, NoticeKind, Store, StoreError, Tx};
+use serde_json::json;
+
+use crate::operations::audit;
+use crate::registration::{Newcomer, register};
+use crate::timeline::{record_of, step_record_of};
+
+/// Most boot attempts that wait; the oldest go first.
+const ATTEMPTS_MAX: usize = 20_000;
+/// Most newcomers, notices and hardware facts that wait, each; later ones are not taken.
+const OTHERS_MAX: usize = 4096;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    attempts: BTreeMap<AttemptId, (Attempt, Vec<Step>)>,
+    newcomers: HashMap<MacAddr, Newcomer>,
+    notices: HashMap<(NoticeKind, String), Notice>,
+    architectures: HashMap<MacAddr, Architecture>,
+    dropped: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Notice {
+    detail: String,
+    times: u64,
+    at: Timestamp,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+            && self.newcomers.is_empty()
+            && self.notices.is_empty()
+            && self.architectures.is_empty()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        let len = self.attempts.len()
+            + self.newcomers.len()
+            + self.notices.len()
+            + self.architectures.len();
+        u64::try_from(len).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        let Change { attempt, mut steps } = change;
+        let entry = self.attempts.entry(attempt.id);
+        let (known, kept) = entry.or_insert_with(|| (attempt.clone(), Vec::new()));
+        *known = attempt;
+        kept.append(&mut steps);
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.pop_first();
+            self.dropped += 1;
+        }
+    }
+
+    pub(super) fn newcomer(&mut self, newcomer: Newcomer) {
+        if self.newcomers.len() < OTHERS_MAX {
+            self.newcomers.insert(newcomer.mac, newcomer);
+        }
+    }
+
+    pub(super) fn architecture(&mut self, mac: MacAddr, architecture: Architecture) {
+        if self.architectures.len() < OTHERS_MAX {
+            self.architectures.insert(mac, architecture);
+        }
+    }
+
+    pub(super) fn notice(
+        &mut self,
+        kind: NoticeKind,
+        subject: String,
+        detail: String,
+        times: u64,
+        at: Timestamp,
+    ) {
+        let full = self.notices.len() >= OTHERS_MAX;
+        let key = (kind, subject);
+        if full && !self.notices.contains_key(&key) {
+            return;
+        }
+        let notice = self.notices.entry(key).or_insert_with(|| Notice {
+            detail: String::new(),
+            times: 0,
+            at,
+        });
+        notice.detail = detail;
+        notice.times = notice.times.saturating_add(times);
+        notice.at = at;
+    }
+
+    /// Writes everything in one transaction; answers the clients that were registered.
+    pub(super) async fn write(&self, store: &Store) -> Result<Vec<ClientRecord>, StoreError> {
+        if self.dropped > 0 {
+            tracing::warn!(
+                attempts.dropped = self.dropped,
+                "the database was away for so long that old boot attempts were given up"
+            );
+        }
+        store.transact(|tx| self.write_in(tx)).await
+    }
+
+    async fn write_in(&self, mut tx: Tx) -> Result<Vec<ClientRecord>, StoreError> {
+        for (attempt, steps) in self.attempts.values() {
+            tx.attempt_put(&record_of(attempt)).await?;
+            for step in steps {
+                tx.step_put(attempt.id, &step_record_of(step)).await?;
+            }
+        }
+        for ((kind, subject), notice) in &self.notices {
+            tx.notice_count(*kind, subject, &notice.detail, notice.times, notice.at)
+                .await?;
+        }
+        for (mac, architecture) in &self.architectures {
+            if let Some(mut client) = tx.client_fetch_by_mac(*mac).await?
+                && client.architecture != Some(*architecture)
+            {
+                client.architecture = Some(*architecture);
+                tx.client_update(&client).await?;
+            }
+        }
+        // After the attempts: a client adopts those of its network card.
+        self.register(&mut tx).await
+    }
+
+    async fn register(&self, tx: &mut Tx) -> Result<Vec<ClientRecord>, StoreError> {
+        let mut registered = Vec::new();
+        let mut newcomers: Vec<&Newcomer> = self.newcomers.values().collect();
+        newcomers.sort_by_key(|newcomer| newcomer.mac);
+        for newcomer in newcomers {
+            let Some(client) = register(tx, newcomer, Timestamp::now()).await? else {
+                continue;
+            };
+            let details = json!({
+                "seat": client.seat, "mac": client.mac, "address": client.address,
+                "approved": client.approved,
+            });
+            audit(tx, "node", "client.register", &client.name, details).await?;
+            tx.revision_raise(0).await?;
+            registered.push(client);
+        }
+        Ok(registered)
+    }
+}
