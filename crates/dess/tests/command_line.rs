@@ -1,5 +1,7 @@
 //! The command as a person meets it: without a site, without rights, with something in the way.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
