@@ -18,6 +18,9 @@ mod text_exchange;
 mod window;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
@@ -269,6 +272,18 @@ impl Connection {
     /// If `count` is more than [`output_bytes`](Self::output_bytes).
     pub fn advance_output(&mut self, count: usize) {
         self.outbox.output.advance(count);
+    }
+
+    /// Memory in buffers, in bytes; for tests.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        self.receive.capacity() + self.outbox.capacity()
+    }
+
+    /// The next command number; for tests.
+    #[cfg(test)]
+    fn expected_cmd_sn(&self) -> u32 {
+        self.outbox.window.exp_cmd_sn()
     }
 
     fn is_trimmable(&self) -> bool {
