@@ -236,8 +236,7 @@ fn setting(name: &str, value: &str) -> String {
 /// Text that iPXE shows as it is: ASCII without its own syntax, in one line.
 fn printable(text: &str, chars_max: usize) -> String {
     let shown = |c: char| match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' => c,
-        '-' | '_' | '.' | ',' | ':' | '/' | '(' | ')' | '@' | '+' | '\'' => c,
+        _ if c.is_ascii_alphanumeric() || " -_.,:/()@+'".contains(c) => c,
         _ => '?',
     };
     text.chars().take(chars_max).map(shown).collect()

@@ -130,11 +130,12 @@ fn screen_of(error: ControlError) -> Screen {
         ControlError::UnknownClient { .. } => Screen::Registering,
         ControlError::NotApproved { .. } => Screen::AwaitsApproval,
         ControlError::NoImage { .. } => Screen::NoImage,
-        ControlError::Disk { message, .. } => Screen::DiskFailed { message },
+        ControlError::Disk { message, .. } | ControlError::Malformed { message } => {
+            Screen::DiskFailed { message }
+        }
         ControlError::Running { sessions, .. } => Screen::DiskFailed {
             message: format!("it is still in use by {sessions} sessions"),
         },
-        ControlError::Malformed { message } => Screen::DiskFailed { message },
     }
 }
 
