@@ -18,6 +18,8 @@ mod map_file;
 pub mod overlay;
 mod progress;
 mod store;
+#[cfg(test)]
+mod testing;
 mod version;
 
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};

@@ -1,5 +1,6 @@
 //! The file that is imported, whatever its format.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -34,6 +35,8 @@ pub(super) struct Source {
     path: PathBuf,
     file_bytes: u64,
     content: Content,
+    /// The disk is known to be zero from any offset asked before up to here.
+    zero_until: Cell<u64>,
 }
 
 enum Content {
@@ -63,6 +66,7 @@ impl Source {
             path: path.clone(),
             file_bytes,
             content,
+            zero_until: Cell::new(0),
         })
     }
 
@@ -86,13 +90,18 @@ impl Source {
         }
     }
 
-    /// True if the range is known to be zero without reading it.
+    /// True if the range is known to be zero without reading it. Ranges are asked in rising order.
     pub(super) fn reads_as_zero(&self, offset: u64, length: u64) -> Result<bool, ImportError> {
-        let zero = match &self.content {
-            Content::Raw(file) => hole(file, offset, length),
-            Content::Qcow2(image) => unmapped(image, offset, length),
-        };
-        zero.map_err(ImportError::source(&self.path, offset))
+        let end = offset + length;
+        if self.zero_until.get() < end {
+            let zero_until = match &self.content {
+                Content::Raw(file) => next_data(file, offset),
+                Content::Qcow2(image) => next_mapped(image, offset),
+            };
+            let zero_until = zero_until.map_err(ImportError::source(&self.path, offset))?;
+            self.zero_until.set(zero_until);
+        }
+        Ok(self.zero_until.get() >= end)
     }
 
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImportError> {
@@ -104,26 +113,25 @@ impl Source {
     }
 }
 
-fn hole(file: &File, offset: u64, length: u64) -> io::Result<bool> {
+/// Where the next data may be, from `offset` on.
+fn next_data(file: &File, offset: u64) -> io::Result<u64> {
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
-        Ok(data) => Ok(data >= offset + length),
-        Err(Errno::NXIO) => Ok(true),
+        Ok(data) => Ok(data),
+        Err(Errno::NXIO) => Ok(u64::MAX),
         // The file system, or a block device, does not know holes.
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error.into()),
     }
 }
 
-fn unmapped(image: &FormatAccess<ImagoFile>, offset: u64, length: u64) -> io::Result<bool> {
-    let mut done = 0;
-    while done < length {
-        let (mapping, run) = image.get_mapping(offset + done, length - done)?;
-        if !matches!(mapping, Mapping::Zero { .. }) || run == 0 {
-            return Ok(false);
+fn next_mapped(image: &FormatAccess<ImagoFile>, mut offset: u64) -> io::Result<u64> {
+    loop {
+        match image.get_mapping(offset, image.size().saturating_sub(offset))? {
+            (Mapping::Zero { .. }, run) if run > 0 => offset += run,
+            (Mapping::Eof { .. }, _) => return Ok(u64::MAX),
+            _ => return Ok(offset),
         }
-        done += run;
     }
-    Ok(true)
 }
 
 /// Tells the format by the first bytes. What is no known format is a raw disk.

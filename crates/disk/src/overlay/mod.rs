@@ -7,11 +7,10 @@ pub(crate) mod durable;
 pub(crate) mod live;
 
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use boot_id::BootId;
 pub use check::{CheckReport, check};
@@ -42,28 +41,36 @@ pub(crate) struct Overlay {
 impl Overlay {
     /// Makes the files of an empty overlay in `directory`, which must exist and be empty, and its live map.
     ///
-    /// Order: files, then (persistent) sync of each and of the directory. The caller renames the directory
-    /// afterwards, so a crash in here leaves only what the next start removes.
+    /// Order: files, then (persistent) sync of each and of the directory; all are written before the first sync, which on
+    /// most file systems then carries the others. The caller renames the directory afterwards, so a crash in here leaves only
+    /// what the next start removes.
     pub(crate) fn create(
         directory: &Path,
         live_path: &Path,
         descriptor: &OverlayDescriptor,
     ) -> Result<(), DiskError> {
-        let persistent = descriptor.kind == OverlayKind::Persistent;
-        let path = directory.join(DESCRIPTOR_FILE);
-        write_file(&path, descriptor.encode().as_bytes(), persistent)
-            .map_err(DiskError::store("write", &path))?;
-        let path = directory.join(DATA_FILE);
-        create_data(&path, descriptor.size_bytes, persistent)
-            .map_err(DiskError::store("create", &path))?;
-        if persistent {
-            let path = directory.join(MAP_FILE);
-            DurableMap::create(&path, &descriptor.map_header(MapKind::Overlay), &[])
-                .map_err(DiskError::store("create", &path))?;
+        let descriptor_file = directory.join(DESCRIPTOR_FILE);
+        fs::write(&descriptor_file, descriptor.encode())
+            .map_err(DiskError::store("write", &descriptor_file))?;
+        let data = directory.join(DATA_FILE);
+        File::create_new(&data)
+            .and_then(|file| file.set_len(descriptor.size_bytes.next_multiple_of(BLOCK_BYTES)))
+            .map_err(DiskError::store("create", &data))?;
+        let mut unsynced = Vec::new();
+        if descriptor.kind == OverlayKind::Persistent {
+            let map = directory.join(MAP_FILE);
+            fs::write(&map, descriptor.map_header(MapKind::Overlay).encode_file())
+                .map_err(DiskError::store("write", &map))?;
+            unsynced = vec![descriptor_file, data, map, directory.to_owned()];
         }
         let empty = BlockMap::new(descriptor.size_bytes);
         LiveMap::create(live_path, &descriptor.map_header(MapKind::Live), &empty)
             .map_err(DiskError::store("create", live_path))?;
+        for path in unsynced {
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(DiskError::store("sync", &path))?;
+        }
         Ok(())
     }
 
@@ -163,21 +170,6 @@ fn join_all(
         Ok(())
     } else {
         Err(DiskError::damaged(path, "it names blocks outside the disk"))
-    }
-}
-
-fn create_data(path: &PathBuf, size_bytes: u64, sync: bool) -> io::Result<()> {
-    let file = File::create_new(path)?;
-    file.set_len(size_bytes.next_multiple_of(BLOCK_BYTES))?;
-    if sync { file.sync_all() } else { Ok(()) }
-}
-
-fn write_file(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {
-    fs::write(path, content)?;
-    if sync {
-        File::open(path)?.sync_all()
-    } else {
-        Ok(())
     }
 }
 

@@ -1,0 +1,143 @@
+//! A store in a temporary directory, for tests.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use dess_model::{BootPolicy, DiskId, ImageId, Timestamp, VersionRef};
+use tempfile::TempDir;
+
+use crate::{
+    BlockRead, BootId, Disk, DiskSpec, DiskStore, ImageFormat, ImportRequest, ImportSource,
+    Manifest, StoreOptions, StorePaths, import, version_directory,
+};
+
+pub(crate) fn disk_id(number: u32) -> DiskId {
+    DiskId::from_str(&format!("{number:032x}")).expect("32 digits are an id")
+}
+
+pub(crate) fn version_ref(number: u32) -> VersionRef {
+    let image = ImageId::from_str(&format!("{:032x}", 0xd15c)).expect("32 digits are an id");
+    VersionRef { image, number }
+}
+
+/// Bytes that look random, but with runs of zeros of all lengths.
+pub(crate) fn image_bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let run = (state >> 20) as usize % 20_000;
+        let fill = if state & 3 == 0 {
+            0
+        } else {
+            (state >> 8) as u8 | 1
+        };
+        bytes.extend((0..run).map(|at| {
+            if fill == 0 {
+                0
+            } else {
+                fill.wrapping_add(at as u8)
+            }
+        }));
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub(crate) struct Room {
+    directory: TempDir,
+    pub(crate) boot_id: BootId,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            boot_id: BootId([1; 16]),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn paths(&self) -> StorePaths {
+        StorePaths {
+            images: self.path("images"),
+            overlays: self.path("overlays"),
+            live_maps: self.path("maps"),
+        }
+    }
+
+    pub(crate) fn store(&self) -> DiskStore {
+        let options = StoreOptions {
+            keep_old: 2,
+            boot_id: self.boot_id,
+        };
+        DiskStore::open(self.paths(), options).expect("the store opens")
+    }
+
+    /// The machine boots: memory file systems are gone.
+    pub(crate) fn reboot(&mut self) {
+        let boots = u128::from_le_bytes(self.boot_id.0) + 1;
+        self.boot_id = BootId(boots.to_le_bytes());
+        let maps = self.path("maps");
+        if maps.exists() {
+            std::fs::remove_dir_all(maps).expect("the maps are removed");
+        }
+    }
+
+    pub(crate) fn request(&self, number: u32, source: PathBuf) -> ImportRequest {
+        ImportRequest {
+            images: self.path("images"),
+            version: version_ref(number),
+            source: ImportSource {
+                path: source,
+                format: None,
+            },
+            comment: "test".to_owned(),
+            created: Timestamp(1),
+        }
+    }
+
+    pub(crate) fn import(&self, number: u32, bytes: &[u8]) -> Manifest {
+        let source = self.path(&format!("source-{number}.img"));
+        std::fs::write(&source, bytes).expect("the source is written");
+        let mut request = self.request(number, source);
+        request.source.format = Some(ImageFormat::Raw);
+        import(&request, &mut |_| {}, &|| false).expect("the import works")
+    }
+
+    pub(crate) fn version_dir(&self, number: u32) -> PathBuf {
+        version_directory(&self.path("images"), version_ref(number))
+    }
+
+    pub(crate) fn spec(&self, disk: u32, policy: BootPolicy) -> DiskSpec {
+        DiskSpec {
+            disk: disk_id(disk),
+            version: version_ref(1),
+            version_dir: self.version_dir(1),
+            policy,
+            reset_epoch: 0,
+        }
+    }
+
+    pub(crate) fn overlay_dir(&self, disk: u32, name: &str) -> PathBuf {
+        self.path("overlays")
+            .join(disk_id(disk).simple())
+            .join(name)
+    }
+}
+
+pub(crate) fn read_all(disk: &dyn BlockRead) -> Vec<u8> {
+    let mut bytes = vec![0xee; disk.size_bytes() as usize];
+    disk.read_at(0, &mut bytes).expect("the disk reads");
+    bytes
+}
+
+pub(crate) fn power_on(store: &DiskStore, spec: &DiskSpec) -> Arc<Disk> {
+    store.power_on(spec).expect("the disk powers on").disk
+}
