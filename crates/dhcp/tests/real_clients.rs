@@ -1,0 +1,275 @@
+//! The real service in a network namespace, judged by clients and servers that others wrote.
+//! Needs root.
+
+#![cfg(feature = "server")]
+
+mod room;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use dess_dhcp::BindingState;
+use dess_model::host::EventReceiver;
+use dess_model::{DhcpMode, DhcpPhase, EventKind, MacAddr};
+use room::{Room, SERVER, event, serve_if_told, site, until};
+
+/// udhcpc's options that make it look like a BIOS PXE ROM.
+const AS_PXE: &[&str] = &["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"];
+
+fn room(test: &str, nodes: &[&str]) -> Room {
+    let room = Room::new(test, nodes);
+    room.add_address("server", "10.99.0.1/24");
+    room
+}
+
+/// A program that ends with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One lease by ISC dhclient; the text of its lease file.
+fn dhclient(room: &Room, node: &str) -> String {
+    let [leases, pid, script] = ["dh.leases", "dh.pid", "dh.sh"].map(|name| room.file(name));
+    fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    room::make_executable(&script);
+    let [lf, pf, sf] = [&leases, &pid, &script].map(|path| path.to_str().unwrap());
+    let command = [
+        "dhclient", "-4", "-1", "-v", "-lf", lf, "-pf", pf, "-sf", sf, "eth0",
+    ];
+    let output = room
+        .on(node, &command)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(output.unwrap().success(), "dhclient got no lease");
+    room.run_on(
+        node,
+        &[
+            "dhclient", "-4", "-x", "-lf", lf, "-pf", pf, "-sf", sf, "eth0",
+        ],
+    );
+    fs::read_to_string(leases).unwrap()
+}
+
+#[test]
+fn dhclient_udhcpc_and_a_restart_by_kill_agree_on_one_address() {
+    serve_if_told();
+    let room = room("a", &["server", "pc", "crowd"]);
+    room.publish(&site(DhcpMode::Server));
+    let name = "dhclient_udhcpc_and_a_restart_by_kill_agree_on_one_address";
+    let server = room.start(name);
+
+    let firmware = room.udhcpc("pc", AS_PXE).expect("a lease");
+    let address = firmware.value("ip").unwrap().to_owned();
+    assert_eq!(firmware.value("siaddr"), Some("10.99.0.1"));
+    assert_eq!(firmware.value("boot_file"), Some("undionly.kpxe"));
+    assert_eq!(firmware.value("router"), None);
+
+    let system = room.udhcpc("pc", &[]).expect("a lease");
+    assert_eq!(system.value("ip"), Some(&address[..]));
+    assert_eq!(system.value("serverid"), Some("10.99.0.1"));
+    assert_eq!(system.value("mask"), Some("24"));
+    assert_eq!(system.value("router"), Some("10.99.0.254"));
+    assert_eq!(system.value("dns"), Some("10.99.0.53"));
+    assert_eq!(system.value("lease"), Some("600"));
+    assert_eq!(system.value("boot_file"), None);
+
+    let leases = dhclient(&room, "pc");
+    assert!(
+        leases.contains(&format!("fixed-address {address};")),
+        "{leases}"
+    );
+    assert!(leases.contains("option routers 10.99.0.254;"), "{leases}");
+
+    drop(server);
+    let _server = room.start(name);
+    // dhclient now verifies the lease of its file (INIT-REBOOT); another card gets another address.
+    let leases = dhclient(&room, "pc");
+    let addresses: Vec<_> = leases.matches("fixed-address").collect();
+    let same = leases.matches(&format!("fixed-address {address};")).count();
+    assert!(same > 0 && same == addresses.len(), "{leases}");
+    let other = room.udhcpc("crowd", &[]).expect("a lease");
+    assert_ne!(other.value("ip"), Some(&address[..]));
+
+    room.add_address("crowd", "10.99.0.2/24");
+    let output = room.run_on(
+        "crowd",
+        &[
+            "perfdhcp",
+            "-W",
+            "500000",
+            "-4",
+            "-r",
+            "100",
+            "-n",
+            "60",
+            "-R",
+            "20",
+            "-l",
+            "eth0",
+            "10.99.0.1",
+        ],
+    );
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(report.matches("drops: 0").count(), 2, "{report}");
+    assert_eq!(
+        report.matches("received packets: 60").count(),
+        2,
+        "{report}"
+    );
+}
+
+#[test]
+fn an_address_that_somebody_uses_without_a_lease_is_never_given() {
+    serve_if_told();
+    let room = room("b", &["server", "squatter", "pc"]);
+    room.add_address("squatter", "10.99.0.100/24");
+    room.publish(&site(DhcpMode::Server));
+    let _server = room.start("an_address_that_somebody_uses_without_a_lease_is_never_given");
+    let early = room
+        .udhcpc("pc", &[])
+        .expect("a lease, without waiting for the probe");
+    assert_ne!(early.value("ip"), Some("10.99.0.100"));
+    let squatted = Ipv4Addr::new(10, 99, 0, 100);
+    let found = until("the squatter is found", || {
+        let records = room.journal();
+        records
+            .into_iter()
+            .find(|binding| binding.address == squatted)
+    });
+    assert_eq!(found.state, BindingState::Quarantined);
+    assert_eq!(found.mac, MacAddr([0x52, 0x54, 0, 0x99, 0, 2]));
+    let wish = room.udhcpc("pc", &["-r", "10.99.0.100"]).expect("a lease");
+    assert_ne!(wish.value("ip"), Some("10.99.0.100"));
+}
+
+#[test]
+fn steps_and_foreign_servers_are_told_to_node() {
+    serve_if_told();
+    let room = room("c", &["server", "rogue", "pc"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut events = {
+        let _context = runtime.enter();
+        EventReceiver::bind(&room.paths().events()).unwrap()
+    };
+    room.publish(&site(DhcpMode::Server));
+    let _server = room.start("steps_and_foreign_servers_are_told_to_node");
+    let pc = MacAddr([0x52, 0x54, 0, 0x99, 0, 3]);
+
+    let lease = room.udhcpc("pc", AS_PXE).expect("a lease");
+    let address: Ipv4Addr = lease.value("ip").unwrap().parse().unwrap();
+    let unknown = event(&runtime, &mut events, room::PATIENCE, |kind| match kind {
+        EventKind::UnknownClient { mac, address, .. } => Some((*mac, *address)),
+        _ => None,
+    });
+    assert_eq!(unknown, Some((pc, Some(address))));
+    let acknowledged = event(&runtime, &mut events, room::PATIENCE, |kind| match kind {
+        EventKind::DhcpAck { mac, phase, .. } => Some((*mac, *phase)),
+        _ => None,
+    });
+    assert_eq!(acknowledged, Some((pc, DhcpPhase::Firmware)));
+
+    room.add_address("rogue", "10.99.0.66/24");
+    let rogue_server = Program(
+        room.on(
+            "rogue",
+            &["dnsmasq", "-d", "-C", "/dev/null", "-p", "0", "--no-ping"],
+        )
+        .args([
+            "--dhcp-range=10.99.0.200,10.99.0.210,1h",
+            "--dhcp-leasefile=/dev/null",
+        ])
+        .arg("--user=root")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap(),
+    );
+    let heard = (0..10).find_map(|_| {
+        room.udhcpc("pc", &["-B"]);
+        event(
+            &runtime,
+            &mut events,
+            Duration::from_secs(1),
+            |kind| match kind {
+                EventKind::RogueDhcp { server, .. } => Some(*server),
+                _ => None,
+            },
+        )
+    });
+    drop(rogue_server);
+    assert_eq!(heard, Some(Ipv4Addr::new(10, 99, 0, 66)));
+}
+
+/// Router advertisements that the machine's kernel has received.
+fn advertisements(room: &Room, node: &str) -> u32 {
+    let output = room.run_on(node, &["cat", "/proc/net/snmp6"]);
+    let counters = String::from_utf8(output.stdout).unwrap();
+    let line = counters
+        .lines()
+        .find(|line| line.starts_with("Icmp6InRouterAdvertisements"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn a_booting_client_that_looks_for_ipv6_routers_is_answered_and_no_other() {
+    serve_if_told();
+    let room = room("d", &["server", "pc", "other"]);
+    room.publish(&site(DhcpMode::Server));
+    let _server =
+        room.start("a_booting_client_that_looks_for_ipv6_routers_is_answered_and_no_other");
+    room.udhcpc("pc", AS_PXE).expect("a lease");
+    room.udhcpc("other", &[]).expect("a lease");
+    // A kernel solicits when its link comes up.
+    for node in ["pc", "other"] {
+        for state in ["down", "up"] {
+            room.run_on(node, &["ip", "link", "set", "eth0", state]);
+        }
+    }
+    until("the advertisement arrives", || {
+        (advertisements(&room, "pc") > 0).then_some(())
+    });
+    assert_eq!(advertisements(&room, "other"), 0);
+}
+
+#[test]
+fn as_proxy_it_stays_silent_for_systems_and_a_taken_port_is_named() {
+    serve_if_told();
+    let room = room("e", &["server", "pc"]);
+    room.publish(&site(DhcpMode::Proxy));
+    let name = "as_proxy_it_stays_silent_for_systems_and_a_taken_port_is_named";
+    let _server = room.start(name);
+    assert!(room.udhcpc("pc", &[]).is_none());
+    assert!(room.journal().is_empty());
+    let twin = room.file("twin");
+    fs::create_dir(&twin).unwrap();
+    fs::copy(room.paths().snapshot(), twin.join("site.json")).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let output = room
+        .on(
+            "server",
+            &[program.to_str().unwrap(), "--exact", name, "--nocapture"],
+        )
+        .env("DESS_DHCP_TEST_DIRECTORY", &twin)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("PortTaken"), "{complaint}");
+    assert!(
+        complaint.contains("port: 67") && complaint.contains("(pid"),
+        "{complaint}"
+    );
+    assert_eq!(site(DhcpMode::Proxy).server.address, SERVER);
+}
