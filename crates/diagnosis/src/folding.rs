@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use dess_boot::advice;
 use dess_model::{
     AttemptId, BootStage, ClientId, DhcpPhase, Event, EventKind, LoginKind, MacAddr, SessionEnd,
     SessionStatus, Timestamp,
@@ -177,8 +178,11 @@ impl Folding {
                 *reason,
                 (*read_bytes, *written_bytes),
             ),
+            EventKind::UnknownClient { mac, address, .. } => {
+                self.learn(*address, *mac);
+                Vec::new()
+            }
             EventKind::LoginRefused { client: None, .. }
-            | EventKind::UnknownClient { .. }
             | EventKind::RogueDhcp { .. }
             | EventKind::DiskError { .. }
             | EventKind::Malformed { .. } => Vec::new(),
@@ -415,9 +419,12 @@ impl Folding {
         stage: BootStage,
         errno: &str,
     ) -> Vec<Change> {
+        // The same words and code as on the client's screen.
+        let digits = errno.strip_prefix("0x").unwrap_or(errno);
+        let advice = advice(u32::from_str_radix(digits, 16).unwrap_or(0));
         let (code, what) = match stage {
-            BootStage::Script => ("E23", "iPXE could not get its script"),
-            BootStage::Sanboot => ("E22", "iPXE could not boot from the disk"),
+            BootStage::Script => ("E23", "The boot script could not be fetched."),
+            BootStage::Sanboot => (advice.code, advice.problem),
         };
         let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
         self.advance(at, fresh, mac, anew, |attempt| {

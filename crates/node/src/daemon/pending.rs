@@ -64,8 +64,13 @@ impl Pending {
         }
     }
 
+    /// Takes a newcomer. The services tell of it in turn; each may know something more.
     pub(super) fn newcomer(&mut self, newcomer: Newcomer) {
-        if self.newcomers.len() < OTHERS_MAX {
+        if let Some(known) = self.newcomers.get_mut(&newcomer.mac) {
+            known.architecture = known.architecture.or(newcomer.architecture);
+            known.address = known.address.or(newcomer.address);
+            known.uuid = known.uuid.take().or(newcomer.uuid);
+        } else if self.newcomers.len() < OTHERS_MAX {
             self.newcomers.insert(newcomer.mac, newcomer);
         }
     }
