@@ -1,5 +1,6 @@
 //! Commands as values.
 
+use crate::persistent::{PersistentIn, PersistentOut};
 use crate::{LOGICAL_BLOCK_BYTES, Sense};
 
 /// Consecutive logical blocks, as a CDB names them (not yet checked against a capacity).
@@ -221,8 +222,25 @@ pub enum Command {
     ModeSelect(ModeSelect),
     /// START STOP UNIT; a disk on a server neither stops nor ejects.
     StartStopUnit,
-    /// PREVENT ALLOW MEDIUM REMOVAL; the medium cannot be removed.
-    PreventAllow,
+    /// PREVENT ALLOW MEDIUM REMOVAL; the medium cannot be removed anyway.
+    PreventAllow {
+        /// PREVENT.
+        prevent: bool,
+    },
+    /// PERSISTENT RESERVE IN.
+    PersistentIn {
+        /// What is asked.
+        action: PersistentIn,
+        /// ALLOCATION LENGTH in bytes.
+        allocation: u32,
+    },
+    /// PERSISTENT RESERVE OUT.
+    PersistentOut {
+        /// What is to be done.
+        action: PersistentOut,
+        /// PARAMETER LIST LENGTH in bytes.
+        length: u32,
+    },
     /// RESERVE (6).
     Reserve,
     /// RELEASE (6).
@@ -235,10 +253,12 @@ impl Command {
         match self {
             Self::Medium(medium) => medium.data_out_bytes(),
             Self::ModeSelect(select) => u64::from(select.length),
+            Self::PersistentOut { length, .. } => u64::from(*length),
             Self::TestUnitReady
             | Self::Query(_)
             | Self::StartStopUnit
-            | Self::PreventAllow
+            | Self::PreventAllow { .. }
+            | Self::PersistentIn { .. }
             | Self::Reserve
             | Self::Release => 0,
         }
@@ -266,11 +286,14 @@ impl Command {
                 | Query::SupportedOpcodes(_) => true,
                 Query::ModeSense(_) | Query::ReadDefectData { .. } => false,
             },
-            Self::Release | Self::PreventAllow => true,
+            Self::Release | Self::PreventAllow { prevent: false } => true,
             Self::TestUnitReady
             | Self::Medium(_)
             | Self::ModeSelect(_)
             | Self::StartStopUnit
+            | Self::PreventAllow { prevent: true }
+            | Self::PersistentIn { .. }
+            | Self::PersistentOut { .. }
             | Self::Reserve => false,
         }
     }

@@ -5,6 +5,7 @@ use crate::command::{
 };
 use crate::field::{u16_at, u24_at, u32_at, u64_at};
 use crate::opcodes::{opcode, service_action};
+use crate::persistent::{PersistentIn, PersistentOut, PersistentType};
 use crate::{BLOCK_LIMITS, Sense};
 
 /// Decodes a CDB; a shorter one is padded with zeros.
@@ -15,7 +16,11 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Command, Sense> {
     match cdb[0] {
         opcode::TEST_UNIT_READY => Ok(Command::TestUnitReady),
         opcode::START_STOP_UNIT => Ok(Command::StartStopUnit),
-        opcode::PREVENT_ALLOW => Ok(Command::PreventAllow),
+        opcode::PREVENT_ALLOW => Ok(Command::PreventAllow {
+            prevent: cdb[4] & 0x03 != 0,
+        }),
+        opcode::PERSISTENT_RESERVE_IN => persistent_in(cdb),
+        opcode::PERSISTENT_RESERVE_OUT => persistent_out(cdb),
         opcode::RESERVE_6 => Ok(Command::Reserve),
         opcode::RELEASE_6 => Ok(Command::Release),
         opcode::MODE_SELECT_6 => mode_select(cdb, ModeForm::Six, u32::from(cdb[4])),
@@ -136,6 +141,40 @@ fn mode_select(cdb: &[u8; 16], form: ModeForm, length: u32) -> Result<Command, S
         return Err(Sense::cdb_field(1, Some(0)));
     }
     Ok(Command::ModeSelect(ModeSelect { form, length }))
+}
+
+fn persistent_in(cdb: &[u8; 16]) -> Result<Command, Sense> {
+    let action = match cdb[1] & 0x1f {
+        0 => PersistentIn::Keys,
+        1 => PersistentIn::Reservation,
+        2 => PersistentIn::Capabilities,
+        3 => PersistentIn::FullStatus,
+        _ => return Err(Sense::cdb_field(1, Some(4))),
+    };
+    Ok(Command::PersistentIn {
+        action,
+        allocation: u32::from(u16_at(cdb, 7)),
+    })
+}
+
+fn persistent_out(cdb: &[u8; 16]) -> Result<Command, Sense> {
+    let kind = || {
+        // The scope in the upper half can only be the logical unit.
+        PersistentType::from_code(cdb[2]).ok_or(Sense::cdb_field(2, None))
+    };
+    let action = match cdb[1] & 0x1f {
+        0 => PersistentOut::Register,
+        1 => PersistentOut::Reserve(kind()?),
+        2 => PersistentOut::Release(kind()?),
+        3 => PersistentOut::Clear,
+        4 | 5 => PersistentOut::Preempt(kind()?),
+        6 => PersistentOut::RegisterAnyway,
+        _ => return Err(Sense::cdb_field(1, Some(4))),
+    };
+    Ok(Command::PersistentOut {
+        action,
+        length: u32_at(cdb, 5),
+    })
 }
 
 fn supported_opcodes(cdb: &[u8; 16]) -> Result<Query, Sense> {

@@ -11,6 +11,7 @@ mod inquiry;
 mod mode;
 mod opcodes;
 mod parameters;
+mod persistent;
 mod reservation;
 mod sense;
 mod unit;
@@ -21,6 +22,10 @@ pub use command::{
 pub use decode::decode;
 pub use mode::ModeState;
 pub use parameters::{UnmapRange, unmap_ranges};
+pub use persistent::{
+    Attentions, PersistentError, PersistentIn, PersistentOut, PersistentReservations,
+    PersistentType,
+};
 pub use reservation::Reservation;
 pub use sense::{FieldPointer, Sense, SenseKey};
 pub use unit::{BLOCK_LIMITS, BlockLimits, LogicalUnit, lun_number};

@@ -88,6 +88,14 @@ impl Sense {
     pub const DEVICE_RESET: Self = Self::new(SenseKey::UnitAttention, 0x29, 0x03);
     /// I_T NEXUS LOSS OCCURRED.
     pub const NEXUS_LOSS: Self = Self::new(SenseKey::UnitAttention, 0x29, 0x07);
+    /// RESERVATIONS PREEMPTED: another initiator cleared all registrations.
+    pub const RESERVATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x03);
+    /// RESERVATIONS RELEASED: the persistent reservation is gone.
+    pub const RESERVATIONS_RELEASED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x04);
+    /// REGISTRATIONS PREEMPTED: another initiator removed the registration.
+    pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x05);
+    /// INVALID RELEASE OF PERSISTENT RESERVATION.
+    pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x04);
     /// MODE PARAMETERS CHANGED: another initiator changed a mode page.
     pub const MODE_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x01);
 

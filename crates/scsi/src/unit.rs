@@ -29,9 +29,9 @@ pub const BLOCK_LIMITS: BlockLimits = BlockLimits {
     transfer_blocks_max: 16_384,
     served_blocks_max: 65_535,
     transfer_blocks_optimal: 2048,
-    unmap_blocks_max: 8 << 20,
+    unmap_blocks_max: 1 << 20,
     unmap_descriptors_max: 256,
-    write_same_blocks_max: 8 << 20,
+    write_same_blocks_max: 65_535,
     compare_and_write_blocks_max: 128,
 };
 

@@ -19,7 +19,7 @@ use crate::engine::{DiskPool, Unit};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
 use crate::malformed::MalformedInput;
-use crate::sessions::{Session, Sessions};
+use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
 
 /// How the service runs.
@@ -245,6 +245,21 @@ impl Service {
     pub(crate) fn attention_for_others(&self, session: &Session, sense: Sense) {
         for other in self.other_sessions(session) {
             other.add_attention(sense);
+        }
+    }
+
+    /// Unit attentions for the sessions of certain initiator ports of a session's target.
+    pub(crate) fn attention_for_ports(
+        &self,
+        session: &Session,
+        attentions: &[(InitiatorPort, Sense)],
+    ) {
+        for (port, sense) in attentions {
+            for other in self.other_sessions(session) {
+                if other.port == *port {
+                    other.add_attention(*sense);
+                }
+            }
         }
     }
 

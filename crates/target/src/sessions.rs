@@ -17,6 +17,31 @@ pub(crate) enum Order {
     Abort(oneshot::Sender<()>),
 }
 
+/// A SCSI initiator port (RFC 7143 §4.4.1): a session with the same one replaces the older session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InitiatorPort {
+    /// InitiatorName.
+    pub(crate) name: String,
+    /// The initiator's part of the session identifier.
+    pub(crate) isid: [u8; 6],
+}
+
+impl InitiatorPort {
+    /// Its TransportID (SPC-4 §7.6.4.6), format 01b.
+    pub(crate) fn transport_id(&self) -> Vec<u8> {
+        let mut text = format!("{},i,0x", self.name).into_bytes();
+        for byte in self.isid {
+            text.extend_from_slice(format!("{byte:02x}").as_bytes());
+        }
+        text.resize((text.len() + 1).next_multiple_of(4).max(20), 0);
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let mut id = vec![0x45, 0];
+        id.extend_from_slice(&length.to_be_bytes());
+        id.extend_from_slice(&text);
+        id
+    }
+}
+
 /// One session in full feature phase.
 pub(crate) struct Session {
     /// Names the session until its end.
@@ -25,10 +50,8 @@ pub(crate) struct Session {
     pub(crate) tsih: u16,
     /// Whose disk it uses; none in standalone mode.
     pub(crate) client: Option<ClientId>,
-    /// InitiatorName.
-    pub(crate) initiator: String,
-    /// The initiator's part of the session identifier.
-    pub(crate) isid: [u8; 6],
+    /// Whose session it is.
+    pub(crate) port: InitiatorPort,
     /// TargetName.
     pub(crate) target: String,
     /// Firmware or operating system.
@@ -59,8 +82,7 @@ pub(crate) struct Counters {
 pub(crate) struct Opening {
     pub(crate) tsih: u16,
     pub(crate) client: Option<ClientId>,
-    pub(crate) initiator: String,
-    pub(crate) isid: [u8; 6],
+    pub(crate) port: InitiatorPort,
     pub(crate) target: String,
     pub(crate) kind: LoginKind,
     pub(crate) peer: SocketAddr,
@@ -150,8 +172,7 @@ impl Sessions {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             tsih: opening.tsih,
             client: opening.client,
-            initiator: opening.initiator,
-            isid: opening.isid,
+            port: opening.port,
             target: opening.target,
             kind: opening.kind,
             peer: opening.peer,

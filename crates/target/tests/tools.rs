@@ -92,7 +92,7 @@ fn libiscsi_finds_the_disk_and_reads_its_identity() {
     assert!(list.contains("Lun:0"), "{list}");
     let inquiry = text(&tool("iscsi-inq", &[&disk.url("")]));
     assert!(inquiry.contains("Vendor:DESS"), "{inquiry}");
-    let page = text(&tool("iscsi-inq", &["-e", "-c", "128", &disk.url("")]));
+    let page = text(&tool("iscsi-inq", &["-e", "1", "-c", "128", &disk.url("")]));
     assert!(page.contains("Unit Serial Number:["), "{page}");
     let capacity = text(&tool("iscsi-readcapacity16", &[&disk.url("")]));
     assert!(capacity.contains("Total size:67108864"), "{capacity}");

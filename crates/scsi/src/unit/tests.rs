@@ -48,9 +48,9 @@ fn vpd_pages_have_the_expected_bytes() {
     assert_eq!(limits[4..16], [1, 128, 0, 8, 0, 0, 0x40, 0, 0, 0, 8, 0]);
     assert_eq!(
         limits[20..33],
-        [0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]
+        [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]
     );
-    assert_eq!(limits[36..44], [0, 0, 0, 0, 0, 0x80, 0, 0]);
+    assert_eq!(limits[36..44], [0, 0, 0, 0, 0, 0, 0xff, 0xff]);
     assert_eq!(page(0xb1)[..6], [0, 0xb1, 0, 60, 0, 1]);
     assert_eq!(page(0xb2), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
 }
@@ -122,6 +122,10 @@ fn reported_opcodes_are_those_that_are_decoded() {
         cdb[0] = descriptor[0];
         if descriptor[5] & 1 != 0 {
             cdb[1] = descriptor[3];
+        }
+        if cdb[0] == 0x5f {
+            // A type of reservation.
+            cdb[2] = 1;
         }
         if matches!(cdb[0], 0x41 | 0x93) {
             // WRITE SAME of nothing is refused.

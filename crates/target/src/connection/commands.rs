@@ -8,6 +8,7 @@ use dess_scsi::{Command, LogicalUnit, Medium, Query, Sense, decode};
 
 use super::{Completion, ConnectionTask, LoggedIn};
 use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out};
+use crate::sessions::Session;
 
 /// Largest write that is done on the connection's own task: a copy into the page cache.
 const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
@@ -40,12 +41,18 @@ impl ConnectionTask {
                 return;
             }
         };
-        match unit.admit(session.id, &decoded) {
+        match unit.admit(session, &decoded) {
             Ok(()) => self.dispatch(command, decoded),
-            Err(Denial::Sense(sense)) => self.answer(command.task, Err(sense.into())),
-            Err(Denial::ReservationConflict) => {
+            Err(denial) => self.deny(command.task, denial),
+        }
+    }
+
+    fn deny(&mut self, task: TaskId, denial: Denial) {
+        match denial {
+            Denial::Sense(sense) => self.answer(task, Err(sense.into())),
+            Denial::ReservationConflict => {
                 let response = ScsiResponse::with_status(STATUS_RESERVATION_CONFLICT);
-                self.connection.complete(command.task, response);
+                self.connection.complete(task, response);
             }
         }
     }
@@ -70,32 +77,36 @@ impl ConnectionTask {
                 self.start(command.task, unit, work);
                 return;
             }
-            Command::Query(Query::RequestSense {
-                descriptor,
-                allocation,
-            }) => {
-                let sense = session.take_attention().unwrap_or(Sense::NONE);
-                let mut data = sense.encode(descriptor);
+            Command::Query(query) => answer_query(session, unit, &query),
+            Command::ModeSelect(select) => {
+                let list = parameter_list(&command.data_out, select.length);
+                match unit.mode_select(&select, &list) {
+                    Ok(changed) => {
+                        if changed {
+                            self.service
+                                .attention_for_others(session, Sense::MODE_CHANGED);
+                        }
+                        Ok(Outcome::Taken(u64::from(select.length)))
+                    }
+                    Err(sense) => Err(sense.into()),
+                }
+            }
+            Command::PersistentIn { action, allocation } => {
+                let mut data = unit.persistent_in(action);
                 data.truncate(allocation as usize);
                 Ok(Outcome::Data(data.into()))
             }
-            Command::Query(query) => unit
-                .description
-                .answer(&query, &unit.mode())
-                .map(|data| Outcome::Data(data.into()))
-                .map_err(Failure::from),
-            Command::ModeSelect(select) => {
-                let list = command.data_out.concat();
-                let stated = select.length as usize;
-                let list = &list[..list.len().min(stated)];
-                match unit.mode_select(&select, list) {
-                    Ok(true) => {
-                        self.service
-                            .attention_for_others(session, Sense::MODE_CHANGED);
-                        Ok(Outcome::Taken(stated as u64))
+            Command::PersistentOut { action, length } => {
+                let list = parameter_list(&command.data_out, length);
+                match unit.persistent_out(&session.port, action, &list) {
+                    Ok(attentions) => {
+                        self.service.attention_for_ports(session, &attentions);
+                        Ok(Outcome::Taken(u64::from(length)))
                     }
-                    Ok(false) => Ok(Outcome::Taken(stated as u64)),
-                    Err(sense) => Err(sense.into()),
+                    Err(denial) => {
+                        self.deny(command.task, denial);
+                        return;
+                    }
                 }
             }
             Command::Reserve => {
@@ -106,7 +117,9 @@ impl ConnectionTask {
                 unit.release(session.id);
                 nothing
             }
-            Command::TestUnitReady | Command::StartStopUnit | Command::PreventAllow => nothing,
+            Command::TestUnitReady | Command::StartStopUnit | Command::PreventAllow { .. } => {
+                nothing
+            }
         };
         self.answer(command.task, answer);
     }
@@ -210,6 +223,29 @@ impl ConnectionTask {
             .is_some_and(|logged_in| logged_in.unit.mode().descriptor_sense);
         ScsiResponse::check_condition(sense.encode(descriptor).into())
     }
+}
+
+/// As many bytes of Data-Out as the CDB says, if there are so many.
+fn parameter_list(data: &[Bytes], stated: u32) -> Vec<u8> {
+    let mut list = data.concat();
+    list.truncate(stated as usize);
+    list
+}
+
+fn answer_query(session: &Session, unit: &Unit, query: &Query) -> Result<Outcome, Failure> {
+    let data = match *query {
+        Query::RequestSense {
+            descriptor,
+            allocation,
+        } => {
+            let sense = session.take_attention().unwrap_or(Sense::NONE);
+            let mut data = sense.encode(descriptor);
+            data.truncate(allocation as usize);
+            data
+        }
+        _ => unit.description.answer(query, &unit.mode())?,
+    };
+    Ok(Outcome::Data(data.into()))
 }
 
 /// The answer of a logical unit that does not exist.

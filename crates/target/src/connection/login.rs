@@ -4,7 +4,7 @@ use dess_iscsi::LoggedIn as Login;
 use dess_model::{EventKind, LoginKind, SessionEnd, Timestamp};
 
 use super::{ConnectionTask, LoggedIn};
-use crate::sessions::Opening;
+use crate::sessions::{InitiatorPort, Opening};
 
 impl ConnectionTask {
     /// Opens the session: an older one of the same initiator port ends first, with all of its
@@ -18,8 +18,10 @@ impl ConnectionTask {
         let opening = Opening {
             tsih: self.tsih,
             client: self.service.site.client_of(&target),
-            initiator: login.identity.initiator_name.clone(),
-            isid: login.isid,
+            port: InitiatorPort {
+                name: login.identity.initiator_name.clone(),
+                isid: login.isid,
+            },
             target,
             kind: match login.family.is_firmware() {
                 true => LoginKind::Firmware,
@@ -32,9 +34,7 @@ impl ConnectionTask {
         self.service
             .sessions
             .end(SessionEnd::Reinstated, |old| {
-                old.target == opening.target
-                    && old.initiator == opening.initiator
-                    && old.isid == opening.isid
+                old.target == opening.target && old.port == opening.port
             })
             .await;
         let unit = match self.service.unit(&opening.target).await {
@@ -60,7 +60,7 @@ impl ConnectionTask {
         let session = self.service.sessions.open(opening, now, orders);
         tracing::info!(
             session.id,
-            session.initiator,
+            session.initiator = session.port.name,
             session.target,
             session.kind = ?session.kind,
             login.family = ?login.family,

@@ -68,6 +68,7 @@ impl ConnectionTask {
         };
         if resets {
             unit.reset();
+            session.add_attention(Sense::DEVICE_RESET);
             self.service
                 .attention_for_others(session, Sense::DEVICE_RESET);
         }

@@ -49,7 +49,7 @@ pub(super) fn end_of(error: &io::Error) -> SessionEnd {
 pub(super) fn session_ended(service: &Service, session: &Session, reason: SessionEnd) {
     tracing::info!(
         session.id,
-        session.initiator,
+        session.initiator = session.port.name,
         session.target,
         session.end = ?reason,
         "session of {} ended",

@@ -3,9 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dess_disk::BlockDevice;
-use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, ModeState, Reservation, Sense};
+use dess_scsi::{
+    Attentions, Command, LogicalUnit, Medium, ModeSelect, ModeState, PersistentError, PersistentIn,
+    PersistentOut, PersistentReservations, Reservation, Sense,
+};
 
 use super::RangeLocks;
+use crate::sessions::{InitiatorPort, Session};
 
 /// One disk in service, shared by all sessions of its target.
 pub(crate) struct Unit {
@@ -23,6 +27,7 @@ pub(crate) struct Unit {
 struct Shared {
     mode: ModeState,
     reservation: Reservation<u64>,
+    persistent: PersistentReservations<InitiatorPort>,
 }
 
 /// Why a command is not carried out at all.
@@ -50,9 +55,11 @@ impl Unit {
     }
 
     /// Checks what does not depend on the data: reservations, write protection, the capacity.
-    pub(crate) fn admit(&self, session: u64, command: &Command) -> Result<(), Denial> {
+    pub(crate) fn admit(&self, session: &Session, command: &Command) -> Result<(), Denial> {
         let shared = self.lock();
-        if !shared.reservation.allows(&session, command) {
+        if !shared.reservation.allows(&session.id, command)
+            || !shared.persistent.allows(&session.port, command)
+        {
             return Err(Denial::ReservationConflict);
         }
         if let Command::Medium(medium) = command {
@@ -82,7 +89,28 @@ impl Unit {
         self.lock().reservation.release(&session);
     }
 
-    /// A LUN or target reset.
+    /// PERSISTENT RESERVE IN.
+    pub(crate) fn persistent_in(&self, action: PersistentIn) -> Vec<u8> {
+        self.lock()
+            .persistent
+            .report(action, InitiatorPort::transport_id)
+    }
+
+    /// PERSISTENT RESERVE OUT; what others must hear of it.
+    pub(crate) fn persistent_out(
+        &self,
+        port: &InitiatorPort,
+        action: PersistentOut,
+        list: &[u8],
+    ) -> Result<Attentions<InitiatorPort>, Denial> {
+        let changed = self.lock().persistent.change(port, action, list);
+        changed.map_err(|error| match error {
+            PersistentError::Conflict => Denial::ReservationConflict,
+            PersistentError::Sense(sense) => Denial::Sense(sense),
+        })
+    }
+
+    /// A LUN or target reset; persistent reservations stay (SPC-4 §5.13.1).
     pub(crate) fn reset(&self) {
         let mut shared = self.lock();
         shared.reservation.reset();
