@@ -201,7 +201,8 @@ pub fn report_script(advice: &Advice) -> String {
 }
 
 /// Shown when the server itself cannot be reached from a script.
-const UNREACHABLE: &str = "E23: The server cannot be reached. Check the network cable.";
+const UNREACHABLE: &str =
+    "E23: The server does not answer. Check the network cable and the server.";
 
 /// Waits and loads the script anew, for ever.
 fn ask_again(url: &str, secs: u32) -> String {

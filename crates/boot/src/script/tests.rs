@@ -27,14 +27,14 @@ sanboot --drive 0x80 iscsi:10.77.0.1::3260:0:iqn.2026-11.dess:disk.12 || set fai
 sanunhook --drive 0x80 ||
 echo
 echo DESS seat 12 (PC-12) (52:54:00:77:00:10) could not start. Error ${failure}
-chain --autofree http://10.77.0.1:8077/report/52-54-00-77-00-10?stage=sanboot&errno=${failure} || echo E23: The server cannot be reached. Check the network cable.
+chain --autofree http://10.77.0.1:8077/report/52-54-00-77-00-10?stage=sanboot&errno=${failure} || echo E23: The server does not answer. Check the network cable and the server.
 echo Trying again in ${wait} seconds.
 sleep ${wait}
 inc wait 5
 iseq ${tries} 4 || goto attempt
 :again
 sleep 0
-chain --replace --autofree http://10.77.0.1:8077/boot/52-54-00-77-00-10.ipxe || echo E23: The server cannot be reached. Check the network cable.
+chain --replace --autofree http://10.77.0.1:8077/boot/52-54-00-77-00-10.ipxe || echo E23: The server does not answer. Check the network cable and the server.
 sleep 5
 goto again
 ";
@@ -65,7 +65,7 @@ echo On the DESS page, see Services; restart the red one.
 echo This PC asks again every 5 seconds.
 :again
 sleep 5
-chain --replace --autofree http://10.77.0.1:8077/boot/52-54-00-77-00-10.ipxe || echo E23: The server cannot be reached. Check the network cable.
+chain --replace --autofree http://10.77.0.1:8077/boot/52-54-00-77-00-10.ipxe || echo E23: The server does not answer. Check the network cable and the server.
 sleep 5
 goto again
 ";

@@ -58,7 +58,8 @@ pub(super) async fn handle(
             }
         }
         _ => {
-            tracing::info!(client.address = %peer, "passed over a failure report for {}", report.mac)
+            let mac = report.mac;
+            tracing::info!(client.address = %peer, "passed over a failure report for {mac}");
         }
     }
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=us-ascii")];

@@ -33,6 +33,8 @@ pub(super) struct Signals {
     progressed: AtomicBool,
     /// Set by the listener: the client has begun anew from the same port.
     superseded: AtomicBool,
+    /// Set by the listener: the same request came again before any progress.
+    repeated: AtomicBool,
 }
 
 /// A place among the transfers; given back when dropped.
@@ -73,6 +75,7 @@ impl Registry {
         if let Some(running) = inner.transfers.get(&peer) {
             let signals = &running.signals;
             if running.request == request && !signals.progressed.load(Ordering::Relaxed) {
+                signals.repeated.store(true, Ordering::Relaxed);
                 return Admission::Repeated;
             }
             signals.superseded.store(true, Ordering::Relaxed);
@@ -116,6 +119,11 @@ impl Signals {
 
     pub(super) fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Relaxed)
+    }
+
+    /// True if the same request came again since this was last asked.
+    pub(super) fn take_repeated(&self) -> bool {
+        self.repeated.swap(false, Ordering::Relaxed)
     }
 }
 

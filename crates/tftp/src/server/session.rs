@@ -24,6 +24,8 @@ const READ_BYTES: usize = 256 * 1024;
 const NETASCII_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest datagram from a reader that means anything; longer ones are cut (ERROR texts).
 const DATAGRAM_BYTES_MAX: usize = 516;
+/// A firmware ends its size probe within this time; one that ends later was given up.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// Waits between the tries to send when the system has no buffer to spare.
 const SEND_RETRY: Duration = Duration::from_millis(2);
 
@@ -52,13 +54,16 @@ impl Session {
         let Ok(Packet::ReadRequest(request)) = Packet::decode(&self.request) else {
             return;
         };
-        let outcome = match self.socket() {
-            Ok(socket) => self.serve(&request, &socket),
-            Err(error) => {
-                let reason = format!("no socket to {}: {error}", self.peer);
-                Some((0, Some(Failure::Aborted(reason).into())))
-            }
-        };
+        let mut outcome = self.attempt(&request);
+        // A firmware may ask again, word for word and from the same port, right after it has ended
+        // its size probe; the listener can see that before the end of the probe is seen here.
+        if outcome.is_none()
+            && self.place.signals.take_repeated()
+            && !self.place.signals.is_superseded()
+            && started.elapsed() < PROBE_LIMIT
+        {
+            outcome = self.attempt(&request);
+        }
         if let Some((bytes, error)) = outcome {
             let report = TransferReport {
                 peer: self.peer.ip(),
@@ -72,6 +77,17 @@ impl Session {
         }
     }
 
+    /// Serves the request once: bytes acknowledged and the error, or none for a size probe.
+    fn attempt(&self, request: &Request<'_>) -> Option<(u64, Option<TransferError>)> {
+        match self.socket() {
+            Ok(socket) => self.serve(request, &socket),
+            Err(error) => {
+                let reason = format!("no socket to {}: {error}", self.peer);
+                Some((0, Some(Failure::Aborted(reason).into())))
+            }
+        }
+    }
+
     /// A socket from the asked address to the client only; datagrams of others never arrive.
     fn socket(&self) -> io::Result<UdpSocket> {
         let socket = UdpSocket::bind((self.local.ip(), 0))?;
@@ -80,7 +96,6 @@ impl Session {
         Ok(socket)
     }
 
-    /// Bytes acknowledged and the error, or none for a size probe.
     fn serve(
         &self,
         request: &Request<'_>,
