@@ -22,22 +22,13 @@ use dess_model::{
     SessionStatus, Timestamp,
 };
 
-use crate::{Attempt, BootOutcome, Change, Stage, Step};
+use crate::rules::{
+    LOGOUT_GRACE_MS, SESSION_GRACE_MS, UP_BY_IO_MS, expired, firmware_again, firmware_login,
+    ipxe_again, os_dhcp, os_login,
+};
+use crate::wording::{acknowledged, ended_because, offered, transferred};
+use crate::{Attempt, Change, Stage, Step};
 
-/// A boot of which nothing is heard for so long was switched off.
-pub const ABANDON_AFTER_MS: u64 = 5 * 60 * 1000;
-/// A running client without any session for so long is off. Initiators come back within seconds
-/// after a restart of the service; Microsoft's holds its I/O for 60 s.
-pub const SESSION_GRACE_MS: u64 = 90 * 1000;
-/// The same after a Logout: nobody comes back from that but by booting.
-const LOGOUT_GRACE_MS: u64 = 10 * 1000;
-/// I/O that goes on for so long after the operating system's login means that it is up, even if
-/// it never asks for an address (it may keep the firmware's).
-const UP_BY_IO_MS: u64 = 20 * 1000;
-/// A new DISCOVER of firmware that was answered so long ago is a new power-on.
-const FIRMWARE_AGAIN_MS: u64 = 15 * 1000;
-/// The same for iPXE, which goes on at once when it is answered.
-const IPXE_AGAIN_MS: u64 = 3 * 1000;
 /// Most addresses kept in mind.
 const ADDRESSES_MAX: usize = 65_536;
 
@@ -96,14 +87,8 @@ impl Folding {
                 ..
             } => {
                 self.learn(*address, *mac);
-                self.dhcp(
-                    at,
-                    fresh,
-                    *mac,
-                    *phase,
-                    &offered(*address, boot_file.as_deref()),
-                    false,
-                )
+                let detail = offered(*address, boot_file.as_deref());
+                self.dhcp(at, fresh, *mac, *phase, &detail, false)
             }
             EventKind::DhcpAck {
                 mac,
@@ -124,10 +109,7 @@ impl Folding {
                 duration_ms,
                 error,
             } => {
-                let detail = match error {
-                    None => format!("TFTP {file}, {bytes} bytes in {duration_ms} ms"),
-                    Some(error) => format!("TFTP {file} failed after {bytes} bytes: {error}"),
-                };
+                let detail = transferred(file, *bytes, *duration_ms, error.as_deref());
                 self.loader(at, *peer, detail, error.is_none())
             }
             EventKind::HttpFile { peer, file, bytes } => {
@@ -138,14 +120,25 @@ impl Folding {
                 bootable,
                 code,
             } => self.script(at, fresh, *mac, *bootable, code.as_deref()),
+            EventKind::BootFailure { mac, stage, errno } => {
+                self.failure(at, fresh, *mac, *stage, errno)
+            }
+            EventKind::UnknownClient { mac, address, .. } => {
+                self.learn(*address, *mac);
+                Vec::new()
+            }
+            kind => self.handle_disk(at, fresh, kind),
+        }
+    }
+
+    /// The events of the iSCSI service.
+    fn handle_disk(&mut self, at: Timestamp, fresh: AttemptId, kind: &EventKind) -> Vec<Change> {
+        match kind {
             EventKind::DiskReady {
                 client,
                 fresh: new,
                 duration_us,
             } => self.disk_ready(at, fresh, *client, *new, *duration_us),
-            EventKind::BootFailure { mac, stage, errno } => {
-                self.failure(at, fresh, *mac, *stage, errno)
-            }
             EventKind::Login {
                 client,
                 kind,
@@ -163,7 +156,7 @@ impl Folding {
                 read_bytes,
                 written_bytes,
                 ..
-            } => self.progress(at, *client, *session, *read_bytes, *written_bytes),
+            } => self.progress(at, *client, *session, (*read_bytes, *written_bytes)),
             EventKind::SessionEnded {
                 client,
                 session,
@@ -178,14 +171,8 @@ impl Folding {
                 *reason,
                 (*read_bytes, *written_bytes),
             ),
-            EventKind::UnknownClient { mac, address, .. } => {
-                self.learn(*address, *mac);
-                Vec::new()
-            }
-            EventKind::LoginRefused { client: None, .. }
-            | EventKind::RogueDhcp { .. }
-            | EventKind::DiskError { .. }
-            | EventKind::Malformed { .. } => Vec::new(),
+            // Nothing of a boot.
+            _ => Vec::new(),
         }
     }
 
@@ -489,8 +476,7 @@ impl Folding {
         at: Timestamp,
         client: ClientId,
         session: u64,
-        read: u64,
-        written: u64,
+        (read, written): (u64, u64),
     ) -> Vec<Change> {
         let mac = self.macs.get(&client).copied();
         self.amend(mac, |attempt| {
@@ -540,99 +526,5 @@ fn changed(attempt: &Attempt, steps: Vec<Step>) -> Change {
     Change {
         attempt: attempt.clone(),
         steps,
-    }
-}
-
-/// When the attempt ended, if it is over by silence.
-fn expired(attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
-    if let Some(since) = attempt.memory.quiet_since {
-        return (now.millis_since(since) >= SESSION_GRACE_MS).then_some(attempt.last_event);
-    }
-    let silent = now.millis_since(attempt.last_event) >= ABANDON_AFTER_MS;
-    let working = attempt.outcome == BootOutcome::Up || !attempt.memory.os_sessions.is_empty();
-    (silent && !working).then_some(attempt.last_event)
-}
-
-/// True if a firmware's DHCP exchange means that the PC was powered on anew.
-fn firmware_again(attempt: &Attempt, at: Timestamp, acknowledged: bool) -> bool {
-    if attempt.stage > Stage::Loader || attempt.memory.loader_done {
-        return true;
-    }
-    let answered = attempt.memory.firmware_ack;
-    !acknowledged && answered.is_some_and(|ack| at.millis_since(ack) >= FIRMWARE_AGAIN_MS)
-}
-
-/// True if iPXE's DHCP exchange means that the PC was powered on anew.
-fn ipxe_again(attempt: &Attempt, at: Timestamp, acknowledged: bool) -> bool {
-    if attempt.stage > Stage::Ipxe || attempt.outcome == BootOutcome::Failed {
-        return true;
-    }
-    let answered = attempt.memory.ipxe_ack;
-    !acknowledged && answered.is_some_and(|ack| at.millis_since(ack) >= IPXE_AGAIN_MS)
-}
-
-fn os_dhcp(attempt: &mut Attempt, at: Timestamp, detail: &str, acknowledged: bool) -> Vec<Step> {
-    if attempt.memory.os_login.is_none() {
-        return attempt.note(at, Stage::OsDhcp, detail);
-    }
-    let mut steps = attempt.reach(at, Stage::OsDhcp, detail);
-    if acknowledged && attempt.up.is_none() {
-        steps.extend(attempt.come_up(at, "the operating system is up"));
-    }
-    steps
-}
-
-fn firmware_login(attempt: &mut Attempt, at: Timestamp, peer: IpAddr) -> Vec<Step> {
-    // BIOS clients log in twice: the boot loader resets the drive.
-    let detail = if attempt.stage == Stage::FirmwareLogin {
-        format!("logged in again from {peer}")
-    } else {
-        format!("logged in from {peer}")
-    };
-    attempt.reach(at, Stage::FirmwareLogin, detail)
-}
-
-fn os_login(attempt: &mut Attempt, at: Timestamp, peer: IpAddr, session: u64) -> Vec<Step> {
-    let first = attempt.memory.os_login.is_none();
-    attempt.resume();
-    attempt.memory.os_login.get_or_insert(at);
-    attempt.memory.quiet_since = None;
-    attempt.memory.os_sessions.insert(session);
-    attempt.count_from_now(session);
-    if first {
-        return attempt.reach(at, Stage::OsLogin, format!("logged in from {peer}"));
-    }
-    attempt.note(at, Stage::OsLogin, format!("logged in again from {peer}"))
-}
-
-fn offered(address: Option<Ipv4Addr>, boot_file: Option<&str>) -> String {
-    let mut text = match address {
-        Some(address) => format!("offered {address}"),
-        None => "offered boot information".to_owned(),
-    };
-    if let Some(file) = boot_file {
-        text.push_str(", boot file ");
-        text.push_str(file);
-    }
-    text
-}
-
-fn acknowledged(address: Option<Ipv4Addr>) -> String {
-    match address {
-        Some(address) => format!("leased {address}"),
-        None => "acknowledged boot information".to_owned(),
-    }
-}
-
-fn ended_because(reason: SessionEnd) -> &'static str {
-    match reason {
-        SessionEnd::Logout => "logged out",
-        SessionEnd::Closed => "closed by the client",
-        SessionEnd::Reinstated => "replaced by a new login",
-        SessionEnd::Dead => "the client no longer answered",
-        SessionEnd::PowerOn => "the client powered on anew",
-        SessionEnd::Administrative => "ended by the operator",
-        SessionEnd::Shutdown => "the iSCSI service stopped",
-        SessionEnd::Protocol => "the client broke the protocol",
     }
 }

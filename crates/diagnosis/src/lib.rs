@@ -6,11 +6,14 @@
 
 mod attempt;
 mod folding;
+mod rules;
 mod stage;
 mod state;
+mod wording;
 
 pub use attempt::{Attempt, Change, Step};
-pub use folding::{ABANDON_AFTER_MS, Folding, SESSION_GRACE_MS};
+pub use folding::Folding;
+pub use rules::{ABANDON_AFTER_MS, SESSION_GRACE_MS};
 pub use stage::{Stage, UnknownStage};
 pub use state::{BootOutcome, ClientState, Fault};
 

@@ -574,6 +574,28 @@ async fn a_queued_job_is_cancelled_at_once() {
 }
 
 #[tokio::test]
+async fn a_running_import_is_cancelled_and_leaves_nothing() {
+    let mut site = Site::new(Registration::Auto).await;
+    site.start().await;
+    // So many holes take much longer to walk than a request to cancel.
+    let source = site.directory.path().join("holes.raw");
+    let file = std::fs::File::create(&source).unwrap();
+    file.set_len(8 << 40).unwrap();
+    let name = "holes".into();
+    let import = ImageImport { source, name };
+    let id = site.operations.image_import_start(import).await.unwrap();
+    eventually("it runs", || async {
+        let job = site.operations.job_get(id).await.ok()?;
+        (job.state == JobState::Running).then_some(())
+    })
+    .await;
+    site.operations.job_cancel(id).await.unwrap();
+    assert_eq!(job_end(&site, id).await.state, JobState::Cancelled);
+    assert!(site.operations.image_list().await.unwrap().is_empty());
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn two_daemons_of_one_site_replace_each_others_sockets_cleanly() {
     let mut site = Site::new(Registration::Auto).await;
     site.start().await;

@@ -1,1 +1,529 @@
-//! The operations on a database file, without the daemon.
+//! The operations on a database file, without the daemon; the iSCSI service is played.
+
+use std::sync::{Arc, Mutex};
+
+use dess_diagnosis::Attempt;
+use dess_model::host::{Paths, SnapshotReader, bind_control, serve_control};
+use dess_model::{
+    AddressRange, AttemptId, BootPolicy, ClientId, ControlError, DhcpMode, DiskState, DiskStatus,
+    LoginKind, MacAddr, Registration, SessionStatus, TargetReply, TargetRequest, Timestamp,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::timeline::record_of;
+
+struct Site {
+    _directory: tempfile::TempDir,
+    paths: Paths,
+    operations: Operations,
+}
+
+fn setup() -> SiteSetup {
+    SiteSetup {
+        name: "테스트".into(),
+        server_address: [10, 77, 0, 1].into(),
+        interfaces: vec!["br0".into()],
+        subnet: "10.77.0.0/24".parse().unwrap(),
+        mode: DhcpMode::Server,
+        pool: Some(AddressRange {
+            first: [10, 77, 0, 100].into(),
+            last: [10, 77, 0, 199].into(),
+        }),
+        router: Some([10, 77, 0, 254].into()),
+        dns: vec![],
+        lease_secs: 600,
+        http_port: 80,
+        portals: vec![],
+        registration: Registration::Auto,
+    }
+}
+
+fn empty() -> Site {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths {
+        state: directory.path().join("state"),
+        runtime: directory.path().to_owned(),
+    };
+    Site {
+        operations: Operations::new(paths.clone()).acting_as("cli:root"),
+        _directory: directory,
+        paths,
+    }
+}
+
+async fn site() -> Site {
+    let site = empty();
+    site.operations.site_init(setup()).await.unwrap();
+    site
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn new_client(last: u8) -> ClientAdd {
+    ClientAdd {
+        mac: mac(last),
+        seat: None,
+        name: None,
+        address: None,
+        policy: None,
+        image: None,
+    }
+}
+
+impl Site {
+    fn entry(&self, id: ClientId) -> dess_model::ClientEntry {
+        let snapshot = SnapshotReader::new(self.paths.snapshot())
+            .current()
+            .unwrap();
+        snapshot.client_by_id(id).cloned().unwrap()
+    }
+
+    async fn actions(&self) -> Vec<String> {
+        let lines = self.operations.audit_list(100).await.unwrap();
+        lines.into_iter().rev().map(|line| line.action).collect()
+    }
+}
+
+fn text<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_site_is_set_up_once_and_published_even_without_the_daemon() {
+    let site = site().await;
+    let view = site.operations.site().await.unwrap().unwrap();
+    assert_eq!(view.server.portals, ["10.77.0.1:3260".parse().unwrap()]);
+    let snapshot = SnapshotReader::new(site.paths.snapshot())
+        .current()
+        .unwrap();
+    assert_eq!(snapshot.revision, view.revision);
+    let again = site.operations.site_init(setup()).await;
+    assert_eq!(text(again), "the site \"테스트\" is set up already");
+}
+
+#[tokio::test]
+async fn a_wrong_set_up_names_the_field() {
+    let wrong = [
+        (
+            "pool",
+            SiteSetup {
+                pool: None,
+                ..setup()
+            },
+        ),
+        (
+            "pool",
+            SiteSetup {
+                pool: Some(AddressRange {
+                    first: [10, 77, 0, 1].into(),
+                    last: [10, 77, 0, 20].into(),
+                }),
+                ..setup()
+            },
+        ),
+        (
+            "pool",
+            SiteSetup {
+                mode: DhcpMode::Proxy,
+                ..setup()
+            },
+        ),
+        (
+            "server address",
+            SiteSetup {
+                server_address: [10, 78, 0, 1].into(),
+                ..setup()
+            },
+        ),
+        (
+            "interfaces",
+            SiteSetup {
+                interfaces: vec![],
+                ..setup()
+            },
+        ),
+        (
+            "lease time",
+            SiteSetup {
+                lease_secs: 5,
+                ..setup()
+            },
+        ),
+        (
+            "name",
+            SiteSetup {
+                name: " ".into(),
+                ..setup()
+            },
+        ),
+    ];
+    for (field, setup) in wrong {
+        let site = empty();
+        let message = text(site.operations.site_init(setup).await);
+        assert!(message.starts_with(field), "{field}: {message}");
+        assert!(!site.paths.database().exists(), "nothing was made");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_database_is_not_replaced_by_an_empty_one_while_clients_boot_from_its_snapshot() {
+    let site = site().await;
+    std::fs::remove_file(site.paths.database()).unwrap();
+    let message = text(site.operations.site_init(setup()).await);
+    assert!(message.contains("restore a backup"), "{message}");
+    assert!(!site.paths.database().exists());
+}
+
+#[tokio::test]
+async fn clients_are_found_by_seat_name_mac_and_id() {
+    let site = site().await;
+    let added = site
+        .operations
+        .client_add(ClientAdd {
+            name: Some("창가-Left".into()),
+            ..new_client(1)
+        })
+        .await
+        .unwrap();
+    let id = added.id.to_string();
+    for text in ["1", "창가-left", "02:00:00:00:00:01", "020000000001", &id] {
+        let found = site.operations.client_find(text).await.unwrap();
+        assert_eq!(found.id, added.id, "{text}");
+    }
+    let missing = site.operations.client_find("2").await;
+    assert_eq!(text(missing), "there is no client \"2\"");
+}
+
+#[tokio::test]
+async fn a_taken_value_names_who_has_it() {
+    let site = site().await;
+    let operations = &site.operations;
+    operations
+        .client_add(ClientAdd {
+            address: Some([10, 77, 0, 12].into()),
+            ..new_client(1)
+        })
+        .await
+        .unwrap();
+    let second = operations.client_add(new_client(2)).await.unwrap();
+    let change = |change| operations.client_set(second.id, change);
+    let seat = ClientChange {
+        seat: Some(1),
+        ..ClientChange::default()
+    };
+    assert_eq!(text(change(seat).await), "seat 1 is already used by PC-01");
+    let name = ClientChange {
+        name: Some("pc-01".into()),
+        ..ClientChange::default()
+    };
+    assert_eq!(
+        text(change(name).await),
+        "name pc-01 is already used by PC-01"
+    );
+    let address = ClientChange {
+        address: Some(Some([10, 77, 0, 12].into())),
+        ..ClientChange::default()
+    };
+    assert_eq!(
+        text(change(address).await),
+        "address 10.77.0.12 is already used by PC-01"
+    );
+    let again = operations.client_add(new_client(1)).await;
+    assert_eq!(
+        text(again),
+        "MAC 02:00:00:00:00:01 is already used by PC-01"
+    );
+}
+
+#[tokio::test]
+async fn values_that_make_no_sense_are_refused_by_field() {
+    let site = site().await;
+    let operations = &site.operations;
+    let id = operations.client_add(new_client(1)).await.unwrap().id;
+    let default = ClientChange::default;
+    let wrong = [
+        (
+            "seat",
+            ClientChange {
+                seat: Some(0),
+                ..default()
+            },
+        ),
+        (
+            "name",
+            ClientChange {
+                name: Some("12".into()),
+                ..default()
+            },
+        ),
+        (
+            "name",
+            ClientChange {
+                name: Some("a b".into()),
+                ..default()
+            },
+        ),
+        (
+            "MAC",
+            ClientChange {
+                mac: Some(MacAddr([0xff; 6])),
+                ..default()
+            },
+        ),
+        (
+            "address",
+            ClientChange {
+                address: Some(Some([10, 78, 0, 5].into())),
+                ..default()
+            },
+        ),
+        (
+            "address",
+            ClientChange {
+                address: Some(Some([10, 77, 0, 1].into())),
+                ..default()
+            },
+        ),
+        (
+            "boot file",
+            ClientChange {
+                boot_file: Some(Some("../../etc/shadow".into())),
+                ..default()
+            },
+        ),
+    ];
+    for (field, change) in wrong {
+        let message = text(operations.client_set(id, change).await);
+        assert!(message.starts_with(field), "{field}: {message}");
+    }
+    assert_eq!(site.actions().await, ["site.init", "client.add"]);
+}
+
+#[tokio::test]
+async fn a_new_network_card_keeps_the_identity_and_the_disk() {
+    let site = site().await;
+    let added = site.operations.client_add(new_client(1)).await.unwrap();
+    let before = site.entry(added.id);
+    let change = ClientChange {
+        mac: Some(mac(9)),
+        seat: Some(40),
+        policy: Some(Some(BootPolicy::Persistent)),
+        ..ClientChange::default()
+    };
+    site.operations.client_set(added.id, change).await.unwrap();
+    let after = site.entry(added.id);
+    assert_eq!((after.mac, after.seat), (mac(9), 40));
+    assert_eq!(after.policy, BootPolicy::Persistent);
+    assert_eq!(after.iscsi, before.iscsi);
+    assert_eq!(after.disk, before.disk);
+}
+
+/// An iSCSI service that says what it is told, and notes what it is asked.
+struct Target {
+    task: tokio::task::JoinHandle<()>,
+    asked: Arc<Mutex<Vec<(TargetRequest, u32)>>>,
+}
+
+impl Target {
+    fn start(paths: &Paths, running: Option<ClientId>) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let reader = Arc::new(SnapshotReader::new(paths.snapshot()));
+        let listener = bind_control(&paths.target_control()).unwrap();
+        let task = tokio::spawn(async move {
+            let handle = move |request: TargetRequest| {
+                let epoch = reader.current().unwrap().clients[0].reset_epoch;
+                noted.lock().unwrap().push((request.clone(), epoch));
+                std::future::ready(reply(&request, running))
+            };
+            serve_control(listener, handle, |message| {
+                TargetReply::Error(ControlError::Malformed { message })
+            })
+            .await;
+        });
+        Self { task, asked }
+    }
+
+    fn asked(&self) -> Vec<(TargetRequest, u32)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
+    match request {
+        TargetRequest::Status => TargetReply::Status {
+            sessions: running.into_iter().map(session).collect(),
+            disks: vec![],
+        },
+        TargetRequest::Reset { client, .. } => TargetReply::Disk(DiskStatus {
+            client: *client,
+            state: DiskState::Ready,
+            size_bytes: 1 << 30,
+            overlay_bytes: 0,
+            generation: 2,
+            fresh: true,
+        }),
+        TargetRequest::PowerOn { .. } | TargetRequest::Disconnect { .. } => TargetReply::Done,
+    }
+}
+
+fn session(client: ClientId) -> SessionStatus {
+    SessionStatus {
+        client,
+        session: 1,
+        kind: LoginKind::Os,
+        peer: "10.77.0.100:4000".into(),
+        since: Timestamp(1),
+        last_command: Timestamp(1),
+        read_bytes: 0,
+        written_bytes: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_published_before_the_disk_is_dropped() {
+    let site = site().await;
+    let id = site.operations.client_add(new_client(1)).await.unwrap().id;
+    let target = Target::start(&site.paths, None);
+    let disk = site.operations.client_reset(id, false).await.unwrap();
+    assert!(disk.unwrap().fresh);
+    let reset = TargetRequest::Reset {
+        client: id,
+        force: false,
+    };
+    assert_eq!(target.asked(), [(TargetRequest::Status, 0), (reset, 1)]);
+    assert!(site.actions().await.contains(&"client.reset".to_owned()));
+}
+
+#[tokio::test]
+async fn a_running_client_is_not_reset_unless_forced() {
+    let site = site().await;
+    let id = site.operations.client_add(new_client(1)).await.unwrap().id;
+    let _target = Target::start(&site.paths, Some(id));
+    let refused = site.operations.client_reset(id, false).await;
+    assert!(
+        matches!(
+            refused,
+            Err(OperationError::Target(ControlError::Running {
+                sessions: 1,
+                ..
+            }))
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(site.entry(id).reset_epoch, 0, "nothing was changed");
+    site.operations.client_reset(id, true).await.unwrap();
+    assert_eq!(site.entry(id).reset_epoch, 1);
+}
+
+#[tokio::test]
+async fn without_the_iscsi_service_a_reset_waits_for_the_next_power_on() {
+    let site = site().await;
+    let id = site.operations.client_add(new_client(1)).await.unwrap().id;
+    assert_eq!(site.operations.client_reset(id, false).await.unwrap(), None);
+    assert_eq!(site.entry(id).reset_epoch, 1);
+}
+
+#[tokio::test]
+async fn a_removed_client_takes_its_sessions_and_history_with_it() {
+    let site = site().await;
+    let id = site.operations.client_add(new_client(1)).await.unwrap().id;
+    let target = Target::start(&site.paths, Some(id));
+    assert!(site.operations.client_remove(id, false).await.is_err());
+    site.operations.client_remove(id, true).await.unwrap();
+    let disconnect = TargetRequest::Disconnect { client: id };
+    assert!(target.asked().contains(&(disconnect, 0)));
+    assert!(site.operations.client_list().await.unwrap().is_empty());
+    let next = site.operations.client_add(new_client(2)).await.unwrap();
+    assert_eq!(next.seat, 1, "its seat is free again");
+}
+
+#[tokio::test]
+async fn only_one_first_user_can_be_made_and_a_new_password_ends_sessions() {
+    let site = site().await;
+    let operations = &site.operations;
+    assert_eq!(operations.user_count().await.unwrap(), 0);
+    operations.user_create_first("owner", "$one").await.unwrap();
+    let second = operations.user_create_first("thief", "$two").await;
+    assert!(matches!(second, Err(OperationError::Refused(_))));
+    let create = |token: &str, expires: Timestamp| SessionCreate {
+        token_hash: token.into(),
+        user: "owner".into(),
+        csrf: "c".into(),
+        expires,
+    };
+    let later = Timestamp(Timestamp::now().0 + 60_000);
+    operations
+        .session_create(create("valid", later))
+        .await
+        .unwrap();
+    operations
+        .session_create(create("expired", Timestamp(1)))
+        .await
+        .unwrap();
+    assert!(operations.session_fetch("valid").await.unwrap().is_some());
+    assert!(operations.session_fetch("expired").await.unwrap().is_none());
+    operations.user_password_set("owner", "$new").await.unwrap();
+    assert!(operations.session_fetch("valid").await.unwrap().is_none());
+    let lines = operations.audit_list(10).await.unwrap();
+    let logged = json!(lines).to_string();
+    assert!(!logged.contains("$new"), "no hash in the audit log");
+}
+
+#[tokio::test]
+async fn an_unknown_image_is_named() {
+    let site = site().await;
+    let assigned = site
+        .operations
+        .image_assign(Some("debian@3"), AssignTo::DefaultGroup)
+        .await;
+    assert_eq!(text(assigned), "there is no image \"debian@3\"");
+    let import = ImageImport {
+        source: "/nowhere/disk.raw".into(),
+        name: "debian".into(),
+    };
+    let started = site.operations.image_import_start(import).await;
+    assert!(text(started).starts_with("source: cannot read /nowhere/disk.raw"));
+}
+
+#[tokio::test]
+async fn a_room_of_a_thousand_with_many_boots_is_listed_at_once() {
+    let site = site().await;
+    let store = Database::new(site.paths.database()).store().await.unwrap();
+    store
+        .transact(|mut tx| async move {
+            let group = images::default_group(&mut tx).await?.id;
+            for seat in 1..=1000_u32 {
+                let bytes = seat.to_be_bytes();
+                let mac = MacAddr([2, 0, 0, 0, bytes[2], bytes[3]]);
+                let client = crate::registration::client(mac, seat, group, Timestamp(1));
+                tx.client_insert(&client).await?;
+                for started in 0..5 {
+                    let id = AttemptId(Uuid::now_v7());
+                    let attempt = Attempt::new(id, mac, Some(client.id), Timestamp(started));
+                    tx.attempt_put(&record_of(&attempt)).await?;
+                }
+            }
+            Result::Ok(())
+        })
+        .await
+        .unwrap();
+    let started = std::time::Instant::now();
+    let clients = site.operations.client_list().await.unwrap();
+    let took = started.elapsed();
+    assert_eq!(clients.len(), 1000);
+    let last = clients[999].last_boot.as_ref().unwrap();
+    assert_eq!(last.started, Timestamp(4));
+    // Generous: the bound is against a query per client, not a benchmark.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
