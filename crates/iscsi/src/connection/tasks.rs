@@ -101,6 +101,13 @@ impl Collecting {
     pub(super) fn is_quiet(&self) -> bool {
         self.unsolicited.is_none() && self.bursts.is_empty()
     }
+
+    /// All data is here, and good.
+    pub(super) fn is_whole(&self) -> bool {
+        self.fault.is_none()
+            && self.is_quiet()
+            && self.received == self.request.expected_data_transfer_length
+    }
 }
 
 struct Slot {

@@ -37,11 +37,16 @@ impl FullFeature {
         if !request.immediate {
             outbox.window.occupy();
         }
-        let state = if request.write && request.expected_data_transfer_length > 0 {
-            TaskState::Collecting(Box::new(self.collect(request.clone(), pdu.data)))
-        } else {
-            TaskState::Delivered
-        };
+        let mut pieces = Vec::new();
+        let mut state = TaskState::Delivered;
+        if request.write && request.expected_data_transfer_length > 0 {
+            let collecting = self.collect(request.clone(), pdu.data);
+            if collecting.is_whole() {
+                pieces = collecting.pieces;
+            } else {
+                state = TaskState::Collecting(Box::new(collecting));
+            }
+        }
         let is_whole = matches!(state, TaskState::Delivered);
         let task = self.tasks.insert(Task {
             itt: request.itt,
@@ -57,7 +62,7 @@ impl FullFeature {
         if is_whole {
             outbox
                 .events
-                .push_back(Event::Command(command(task, &request, Vec::new())));
+                .push_back(Event::Command(command(task, &request, pieces)));
         } else {
             self.proceed(outbox, task);
         }
@@ -164,7 +169,7 @@ impl FullFeature {
                 let sense = Bytes::copy_from_slice(&fault.sense());
                 self.complete(outbox, id, ScsiResponse::check_condition(sense));
             }
-        } else if collecting.is_quiet() && collecting.received == task.expected {
+        } else if collecting.is_whole() {
             let pieces = std::mem::take(&mut collecting.pieces);
             let event = Event::Command(command(id, &collecting.request, pieces));
             task.state = TaskState::Delivered;
