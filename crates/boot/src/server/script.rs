@@ -101,13 +101,14 @@ impl Service {
             Err(screen) => tracing::info!(client.mac = %mac, "{mac} waits: {screen:?}"),
         }
         if let (Err(Screen::Registering), IpAddr::V4(address)) = (outcome, peer) {
-            // DHCP told it too; this makes up for a lost event, since the client asks every 2 s.
+            // DHCP told it too, and more of it; this makes up for a lost event, since the client
+            // asks every 2 s. The address is not told: whoever asks may have made up the MAC.
             if snapshot.subnet_of(address).is_some() {
                 self.send(EventKind::UnknownClient {
                     mac,
                     architecture: None,
                     uuid: None,
-                    address: Some(address),
+                    address: None,
                 });
             }
         }

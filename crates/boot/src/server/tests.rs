@@ -2,7 +2,8 @@ use super::*;
 use crate::plan::tests::{MAC, site};
 use dess_model::host::{EventReceiver, bind_control, serve_control, write_snapshot};
 use dess_model::{
-    BootStage, ControlError, DiskState, DiskStatus, SiteSnapshot, TargetReply, TargetRequest,
+    BootStage, ControlError, DiskState, DiskStatus, MacAddr, SiteSnapshot, TargetReply,
+    TargetRequest,
 };
 use std::path::Path;
 use std::time::Instant;
@@ -230,6 +231,30 @@ async fn nobody_is_left_without_a_screen() {
         assert!(head.starts_with("http/1.1 404"), "{name}: {head}");
     }
     room.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_client_of_a_served_subnet_is_told_to_node_while_it_waits() {
+    let stranger = MacAddr([2, 0, 0, 0, 0, 1]);
+    for (network, served) in [("10.77.0.0/24", false), ("127.0.0.0/8", true)] {
+        let mut site = site();
+        site.subnets[0].network = network.parse().unwrap();
+        let mut room = Room::new(Some(&site)).await;
+        room.get("/boot/02-00-00-00-00-01.ipxe").await;
+        if served {
+            let EventKind::UnknownClient { mac, address, .. } = room.event().await else {
+                panic!("wrong event");
+            };
+            assert_eq!((mac, address), (stranger, None));
+        }
+        let told = EventKind::Script {
+            mac: stranger,
+            bootable: false,
+            code: None,
+        };
+        assert_eq!(room.event().await, told);
+        room.stop().await;
+    }
 }
 
 #[tokio::test]
