@@ -60,6 +60,8 @@ pub(crate) struct Memory {
     pub(crate) quiet_since: Option<Timestamp>,
     /// Bytes read and written per session.
     pub(crate) traffic: BTreeMap<u64, (u64, u64)>,
+    /// Bytes of sessions that are over.
+    pub(crate) traffic_before: (u64, u64),
 }
 
 /// One step of a timeline.
@@ -86,7 +88,7 @@ pub struct Change {
 
 /// Most steps of one attempt: a client that retries for days must not fill the database.
 const STEPS_MAX: u32 = 500;
-/// Sessions whose traffic is counted; the oldest are then left out.
+/// Sessions whose traffic is counted apart; the oldest are then summed up.
 const SESSIONS_MAX: usize = 64;
 
 impl Attempt {
@@ -213,12 +215,16 @@ impl Attempt {
         }
     }
 
-    /// Starts to count a session's traffic.
-    pub(crate) fn count_from_now(&mut self, session: u64) {
-        self.memory.traffic.entry(session).or_insert((0, 0));
+    /// Starts to count a new session's traffic. A restarted service gives old numbers again.
+    pub(crate) fn count_new(&mut self, session: u64) {
+        let mut over = self.memory.traffic.insert(session, (0, 0));
         if self.memory.traffic.len() > SESSIONS_MAX {
-            self.memory.traffic.pop_first();
+            over = self.memory.traffic.pop_first().map(|oldest| oldest.1);
         }
+        let (read, written) = over.unwrap_or_default();
+        let before = &mut self.memory.traffic_before;
+        before.0 = before.0.saturating_add(read);
+        before.1 = before.1.saturating_add(written);
     }
 
     /// Takes the counters of a session of this attempt; true if they grew.
@@ -233,7 +239,7 @@ impl Attempt {
             .memory
             .traffic
             .values()
-            .fold((0_u64, 0_u64), |sum, one| {
+            .fold(self.memory.traffic_before, |sum, one| {
                 (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1))
             });
         self.read_bytes = self.read_bytes.max(read);

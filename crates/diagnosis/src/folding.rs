@@ -213,7 +213,9 @@ impl Folding {
             let before = (attempt.ended, attempt.read_bytes, attempt.written_bytes);
             attempt.memory.os_sessions = open.iter().map(|session| session.session).collect();
             for session in &open {
-                attempt.count_from_now(session.session);
+                if !attempt.memory.traffic.contains_key(&session.session) {
+                    attempt.count_new(session.session);
+                }
                 attempt.count(session.session, session.read_bytes, session.written_bytes);
             }
             if open.is_empty() {
@@ -437,7 +439,7 @@ impl Folding {
                 let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
                 self.advance(at, fresh, mac, anew, |attempt| {
                     attempt.resume();
-                    attempt.count_from_now(session);
+                    attempt.count_new(session);
                     firmware_login(attempt, at, peer)
                 })
             }

@@ -85,7 +85,7 @@ pub(crate) fn os_login(
     attempt.memory.os_login.get_or_insert(at);
     attempt.memory.quiet_since = None;
     attempt.memory.os_sessions.insert(session);
-    attempt.count_from_now(session);
+    attempt.count_new(session);
     if first {
         return attempt.reach(at, Stage::OsLogin, format!("logged in from {peer}"));
     }

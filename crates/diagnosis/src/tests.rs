@@ -274,6 +274,16 @@ fn a_new_login_of_the_running_system_is_no_new_boot_and_no_outage() {
 }
 
 #[test]
+fn traffic_adds_up_over_sessions_even_when_a_restarted_service_counts_them_anew() {
+    let mut room = Room::new();
+    rom_ipxe_to_os_login(&mut room, 0);
+    room.at(20_000, progress(3, 1000))
+        .at(30_000, login(LoginKind::Os, 3))
+        .at(40_000, progress(3, 500));
+    assert_eq!(room.now().read_bytes, 1500);
+}
+
+#[test]
 fn a_client_without_a_session_is_off_after_the_grace() {
     let mut room = Room::new();
     rom_ipxe_to_os_login(&mut room, 0);

@@ -20,6 +20,11 @@ const NAA_LOCAL: u64 = 3 << 60;
 /// The other 60 bits. They are the random ones of a UUID of version 7 (RFC 9562 §5.7).
 const NAA_VALUE: u64 = (1 << 60) - 1;
 
+/// Most clients of a site, and most that wait for approval: whoever can send on the network can
+/// invent network cards.
+const CLIENTS_MAX: usize = 20_000;
+const PENDING_MAX: usize = 1_000;
+
 /// A client that powered on for the first time, as DHCP saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Newcomer {
@@ -84,6 +89,15 @@ pub(crate) async fn register(
         return Ok(None);
     };
     if known {
+        return Ok(None);
+    }
+    let waiting = clients.iter().filter(|client| !client.approved).count();
+    if clients.len() >= CLIENTS_MAX || waiting >= PENDING_MAX {
+        tracing::warn!(
+            client.mac = %newcomer.mac, clients.waiting = waiting,
+            "{} is not registered: too many clients; approve or remove those that wait",
+            newcomer.mac
+        );
         return Ok(None);
     }
     let mut record = client(newcomer.mac, next_seat(&clients), group.id, now);

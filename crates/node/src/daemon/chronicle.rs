@@ -6,7 +6,7 @@ use std::time::Duration;
 use dess_diagnosis::Folding;
 use dess_model::host::SnapshotReader;
 use dess_model::{AttemptId, DhcpPhase, Event, EventKind, SessionStatus, Timestamp};
-use dess_store::{NoticeKind, StoreError};
+use dess_store::{ClientRecord, NoticeKind, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use uuid::Uuid;
@@ -250,32 +250,37 @@ impl Chronicle {
         if self.pending.is_empty() || !self.restored {
             return;
         }
-        let written = match self.shared.database.store().await {
-            Ok(store) => self.pending.write(&store).await,
-            Err(error) => Err(error),
-        };
-        match written {
+        match self.write_pending().await {
             Ok(registered) => {
-                self.pending = Pending::default();
                 self.retry_pause = TICK;
                 self.shared.writes_work(true);
                 self.shared.recovered();
-                if registered.is_empty() {
-                    return;
+                if !registered.is_empty() {
+                    self.announce(&registered).await;
                 }
-                for client in &registered {
-                    self.folding.client_add(client.id, client.mac);
-                    tracing::info!(
-                        client.mac = %client.mac, client.seat = client.seat,
-                        client.approved = client.approved, "registered {} as {}",
-                        client.mac, client.name
-                    );
-                }
-                // An error is noted there, and the publisher tries again.
-                let _ = self.shared.publish().await;
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    async fn write_pending(&mut self) -> Result<Vec<ClientRecord>, StoreError> {
+        let store = self.shared.database.store().await?;
+        self.pending.write_boots(&store).await?;
+        self.pending.write_newcomers(&store).await
+    }
+
+    /// Makes new clients known to the data path.
+    async fn announce(&mut self, registered: &[ClientRecord]) {
+        for client in registered {
+            self.folding.client_add(client.id, client.mac);
+            tracing::info!(
+                client.mac = %client.mac, client.seat = client.seat,
+                client.approved = client.approved, "registered {} as {}",
+                client.mac, client.name
+            );
+        }
+        // An error is noted there, and the publisher tries again.
+        let _ = self.shared.publish().await;
     }
 
     fn failed(&mut self, error: &StoreError) {

@@ -104,18 +104,61 @@ impl Pending {
         notice.at = at;
     }
 
-    /// Writes everything in one transaction; answers the clients that were registered.
-    pub(super) async fn write(&self, store: &Store) -> Result<Vec<ClientRecord>, StoreError> {
+    /// Writes boot attempts and what belongs to them, in one transaction, and forgets them.
+    ///
+    /// What the database refuses for what it is, and not for how the database is, would be
+    /// refused for ever and hold up all others: it is given up.
+    pub(super) async fn write_boots(&mut self, store: &Store) -> Result<(), StoreError> {
         if self.dropped > 0 {
             tracing::warn!(
                 attempts.dropped = self.dropped,
                 "the database was away for so long that old boot attempts were given up"
             );
+            self.dropped = 0;
         }
-        store.transact(|tx| self.write_in(tx)).await
+        let boots = &*self;
+        match store.transact(|tx| boots.put(tx)).await {
+            Err(error) if !is_hopeless(&error) => return Err(error),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                attempts.dropped = self.attempts.len(),
+                "the database refuses boot events; they are given up"
+            ),
+            Ok(()) => {}
+        }
+        self.attempts.clear();
+        self.notices.clear();
+        self.architectures.clear();
+        Ok(())
     }
 
-    async fn write_in(&self, mut tx: Tx) -> Result<Vec<ClientRecord>, StoreError> {
+    /// Registers newcomers in one transaction, after the attempts (a client adopts those of its
+    /// network card); answers the new clients.
+    pub(super) async fn write_newcomers(
+        &mut self,
+        store: &Store,
+    ) -> Result<Vec<ClientRecord>, StoreError> {
+        if self.newcomers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let newcomers = &*self;
+        let registered = match store.transact(|tx| newcomers.register(tx)).await {
+            Err(error) if !is_hopeless(&error) => return Err(error),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot register new clients"
+                );
+                Vec::new()
+            }
+            Ok(registered) => registered,
+        };
+        // One that could not be registered announces itself again.
+        self.newcomers.clear();
+        Ok(registered)
+    }
+
+    async fn put(&self, mut tx: Tx) -> Result<(), StoreError> {
         for (attempt, steps) in self.attempts.values() {
             tx.attempt_put(&record_of(attempt)).await?;
             for step in steps {
@@ -134,26 +177,30 @@ impl Pending {
                 tx.client_update(&client).await?;
             }
         }
-        // After the attempts: a client adopts those of its network card.
-        self.register(&mut tx).await
+        Ok(())
     }
 
-    async fn register(&self, tx: &mut Tx) -> Result<Vec<ClientRecord>, StoreError> {
+    async fn register(&self, mut tx: Tx) -> Result<Vec<ClientRecord>, StoreError> {
         let mut registered = Vec::new();
         let mut newcomers: Vec<&Newcomer> = self.newcomers.values().collect();
         newcomers.sort_by_key(|newcomer| newcomer.mac);
         for newcomer in newcomers {
-            let Some(client) = register(tx, newcomer, Timestamp::now()).await? else {
+            let Some(client) = register(&mut tx, newcomer, Timestamp::now()).await? else {
                 continue;
             };
             let details = json!({
                 "seat": client.seat, "mac": client.mac, "address": client.address,
                 "approved": client.approved,
             });
-            audit(tx, "node", "client.register", &client.name, details).await?;
+            audit(&mut tx, "node", "client.register", &client.name, details).await?;
             tx.revision_raise(0).await?;
             registered.push(client);
         }
         Ok(registered)
     }
+}
+
+/// True if the same would be refused again.
+fn is_hopeless(error: &StoreError) -> bool {
+    matches!(error, StoreError::Taken { .. } | StoreError::Value { .. })
 }

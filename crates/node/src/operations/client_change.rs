@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use dess_model::{BootPolicy, ClientId, MacAddr, Subnet, Timestamp};
 use dess_store::{ClientRecord, ServerRecord, Tx};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::clients::fetch;
@@ -30,24 +30,40 @@ pub struct ClientAdd {
 }
 
 /// Changes of a client. `None` leaves a field as it is; the inner `None` of a double option
-/// takes the value away (back to the group's, or none).
+/// takes the value away (back to the group's, or none); in JSON it is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientChange {
     /// Seat number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seat: Option<u32>,
     /// Name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Network card (after a replacement); identity and disk stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// Reserved address.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub address: Option<Option<Ipv4Addr>>,
     /// Image as `name` or `name@version`.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub image: Option<Option<String>>,
     /// What happens to its writes.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub policy: Option<Option<BootPolicy>>,
     /// Boot file instead of the one for its architecture.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub boot_file: Option<Option<String>>,
+}
+
+/// A field that is there, be it `null`.
+fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Highest seat number.

@@ -303,6 +303,15 @@ async fn values_that_make_no_sense_are_refused_by_field() {
     assert_eq!(site.actions().await, ["site.init", "client.add"]);
 }
 
+#[test]
+fn a_change_in_json_tells_null_from_absent() {
+    let change: ClientChange = serde_json::from_value(json!({"seat": 4, "address": null})).unwrap();
+    assert_eq!(change.seat, Some(4));
+    assert_eq!(change.address, Some(None));
+    assert_eq!(change.image, None);
+    assert_eq!(json!(change), json!({"seat": 4, "address": null}));
+}
+
 #[tokio::test]
 async fn a_new_network_card_keeps_the_identity_and_the_disk() {
     let site = site().await;
