@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -18,6 +18,10 @@ use crate::exchange::{Arrival, CLIENT_PORT, PROXY_PORT, SERVER_PORT};
 
 /// Datagrams handled before other tasks get their turn.
 const BATCH_MAX: usize = 64;
+/// How often overheard datagrams are looked at.
+const OVERHEAR_EVERY: Duration = Duration::from_millis(100);
+/// Most of them looked at each time.
+const OVERHEAR_MAX: usize = 128;
 /// Longest datagram read; longer ones are cut, and then malformed.
 const DATAGRAM_BYTES_MAX: usize = 4096;
 /// The kernel's neighbour table.
@@ -154,18 +158,23 @@ impl Listener {
         }
     }
 
-    /// Listens for servers that are not ours.
+    /// Listens for servers that are not ours. Our own broadcasts come back here, thousands a
+    /// second when a room powers on: so it looks only now and then, and not at all of them. A
+    /// foreign server that matters answers again.
     async fn overhear(self) -> Result<(), ServeError> {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut timer = tokio::time::interval(OVERHEAR_EVERY);
         loop {
-            self.readable().await?;
+            timer.tick().await;
             let local = self.local();
-            while let Some((length, source)) = self.receive(&mut buffer) {
+            for _ in 0..OVERHEAR_MAX {
+                let Some((length, source)) = self.receive(&mut buffer) else {
+                    break;
+                };
                 let Some(arrival) = self.arrival(&local, source) else {
                     continue;
                 };
                 let sender = *arrival.source.ip();
-                // Our own broadcasts come back here, thousands a second when a room powers on.
                 if local.contains(&sender) {
                     continue;
                 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -11,6 +12,8 @@ use super::ServeError;
 
 /// Receive buffer asked for, in bytes: a whole room powering on at once waits in it.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// As [`RECEIVE_BUFFER_BYTES`], for a socket that only listens along and may miss things.
+const SHARED_BUFFER_BYTES: usize = 256 * 1024;
 /// Send buffer asked for, in bytes.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -32,11 +35,17 @@ fn open(interface: &str, port: u16, sharing: Sharing) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.set_broadcast(true)?;
-    if sharing == Sharing::Shared {
-        socket.set_reuse_address(true)?;
+    let receive_buffer_bytes = match sharing {
+        Sharing::Exclusive => RECEIVE_BUFFER_BYTES,
+        Sharing::Shared => {
+            socket.set_reuse_address(true)?;
+            SHARED_BUFFER_BYTES
+        }
+    };
+    // Past net.core.rmem_max only with CAP_NET_ADMIN; without it, what the kernel grants must do.
+    if setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer_bytes).is_err() {
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
     }
-    // The kernel caps these at net.core.{r,w}mem_max; what it grants is good enough.
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
     socket.bind(&any.into())?;
