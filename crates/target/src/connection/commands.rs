@@ -189,6 +189,7 @@ impl ConnectionTask {
                     self.answer(task, result);
                 }
             }
+            Completion::Granted(task, held) => self.grant(task, held),
             Completion::Piece(task, read_bytes, result) => {
                 self.read_ahead -= read_bytes;
                 self.handle_piece(task, result);

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use crate::engine::{Failure, Outcome, Unit};
+use crate::engine::{Failure, Held, Outcome, Unit};
 use crate::listener::Place;
 use crate::service::Service;
 use crate::sessions::{Order, Session};
@@ -43,6 +43,8 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub(crate) enum Completion {
     /// A command is done; the bytes are those that it kept in memory.
     Done(TaskId, u64, Result<Outcome, Failure>),
+    /// The range of a long read is free for it.
+    Granted(TaskId, Held),
     /// A piece of a long read.
     Piece(TaskId, u64, Result<Bytes, Failure>),
     /// Other sessions have come to rest for a reset that this one asked for.

@@ -9,7 +9,7 @@ use dess_iscsi::{ScsiResponse, TaskId};
 use dess_scsi::BlockRange;
 
 use super::{Completion, ConnectionTask, LoggedIn, OUTPUT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
-use crate::engine::{Access, Failure, Fault, Lane, Outcome, Span, Unit, read_piece};
+use crate::engine::{Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, read_piece};
 
 /// Longer reads are sent piece by piece, so that a batch of them stays in the cache.
 const SHORT_READ_BYTES_MAX: u64 = 128 * 1024;
@@ -26,6 +26,8 @@ pub(super) struct LongRead {
     length: u64,
     /// A piece is being read on a disk thread.
     piece_in_work: bool,
+    /// The whole range, so that no later write overtakes a piece; none while older commands use it.
+    held: Option<Held>,
 }
 
 impl LongRead {
@@ -35,7 +37,7 @@ impl LongRead {
 
     /// True if the next piece may be read.
     pub(super) fn can_go_on(&self) -> bool {
-        !self.piece_in_work
+        !self.piece_in_work && self.held.is_some()
     }
 }
 
@@ -65,14 +67,7 @@ impl ConnectionTask {
         self.report_first_commands();
         let span = Span::new(offset, length);
         if length > SHORT_READ_BYTES_MAX {
-            self.running.insert(task);
-            self.long_reads.push_back(LongRead {
-                task,
-                offset,
-                left: length,
-                length,
-                piece_in_work: false,
-            });
+            self.start_long_read(task, unit, span, (offset, length));
             return;
         }
         let done = match unit.locks.try_hold(span, Access::Shared) {
@@ -98,6 +93,41 @@ impl ConnectionTask {
                 self.answer(task, Err(fault.into()));
             }
             Err(Postponed::NotCached) => self.read_on_thread(task, unit, span, (offset, length)),
+        }
+    }
+
+    fn start_long_read(
+        &mut self,
+        task: TaskId,
+        unit: &Arc<Unit>,
+        span: Span,
+        (offset, length): (u64, u64),
+    ) {
+        let held = unit.locks.try_hold(span, Access::Shared);
+        if held.is_none() {
+            let completions = self.completions.clone();
+            let claim = (span, Access::Shared);
+            unit.locks
+                .run_when_free(claim, &self.service.pool, Lane::Data, move |held| {
+                    let _ = completions.send(Completion::Granted(task, held));
+                });
+        }
+        self.running.insert(task);
+        self.long_reads.push_back(LongRead {
+            task,
+            offset,
+            left: length,
+            length,
+            piece_in_work: false,
+            held,
+        });
+    }
+
+    /// The range of a long read is free for it. If the read was aborted meanwhile, the range is
+    /// given back at once.
+    pub(super) fn grant(&mut self, task: TaskId, held: Held) {
+        if let Some(read) = self.long_reads.iter_mut().find(|read| read.task == task) {
+            read.held = Some(held);
         }
     }
 
@@ -146,24 +176,21 @@ impl ConnectionTask {
         let read = &mut self.long_reads[index];
         let (task, offset) = (read.task, read.offset);
         let length = read.left.min(PIECE_BYTES);
-        let span = Span::new(offset, length);
-        if let Some(_held) = unit.locks.try_hold(span, Access::Shared) {
-            let mut piece = vec![0; length as usize];
-            match unit.device.try_read_at(offset, &mut piece) {
-                Ok(()) => {
-                    self.handle_piece(task, Ok(piece.into()));
-                    return true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(source) => {
-                    let fault = Fault::Read {
-                        offset,
-                        length,
-                        source,
-                    };
-                    self.handle_piece(task, Err(fault.into()));
-                    return true;
-                }
+        let mut piece = vec![0; length as usize];
+        match unit.device.try_read_at(offset, &mut piece) {
+            Ok(()) => {
+                self.handle_piece(task, Ok(piece.into()));
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(source) => {
+                let fault = Fault::Read {
+                    offset,
+                    length,
+                    source,
+                };
+                self.handle_piece(task, Err(fault.into()));
+                return true;
             }
         }
         self.long_reads[index].piece_in_work = true;
@@ -177,7 +204,7 @@ impl ConnectionTask {
                 let _ = completions.send(Completion::Piece(task, length, result));
             }
         };
-        self.submit(unit, Lane::Data, Some((span, Access::Shared)), run);
+        self.submit(unit, Lane::Data, None, run);
         false
     }
 
