@@ -29,6 +29,9 @@ use crate::rules::{
 use crate::wording::{acknowledged, ended_because, offered, transferred};
 use crate::{Attempt, Change, Stage, Step};
 
+/// Attempts of unregistered network cards kept in mind: whoever can send on the network can
+/// invent network cards.
+const STRANGERS_MAX: usize = 4096;
 /// Most addresses kept in mind.
 const ADDRESSES_MAX: usize = 65_536;
 
@@ -189,6 +192,9 @@ impl Folding {
                 changes.push(changed(attempt, Vec::new()));
             }
         }
+        let clients = &self.clients;
+        self.attempts
+            .retain(|mac, attempt| attempt.is_open() || clients.contains_key(mac));
         changes
     }
 
@@ -250,6 +256,10 @@ impl Folding {
     /// Ends the present attempt and starts a new one.
     fn power_on(&mut self, at: Timestamp, fresh: AttemptId, mac: MacAddr) -> Vec<Change> {
         let mut changes = Vec::new();
+        let stranger = !self.clients.contains_key(&mac) && !self.attempts.contains_key(&mac);
+        if stranger && self.attempts.len() >= self.clients.len() + STRANGERS_MAX {
+            return changes;
+        }
         if let Some(before) = self.attempts.get_mut(&mac)
             && before.is_open()
         {

@@ -455,6 +455,36 @@ fn events_of_strangers_change_nothing() {
     assert!(room.steps.is_empty());
 }
 
+#[test]
+fn invented_network_cards_do_not_fill_the_memory_nor_hide_a_registered_one() {
+    let mut room = Room::new();
+    let mut started = 0;
+    for number in 0..10_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let event = Event {
+            at: Timestamp(0),
+            kind: EventKind::DhcpOffer {
+                mac: MacAddr([2, 9, 9, a, b, c]),
+                phase: DhcpPhase::Ipxe,
+                address: None,
+                architecture: None,
+                boot_file: None,
+            },
+        };
+        let fresh = AttemptId(Uuid::from_u128(u128::from(number)));
+        started += room.folding.handle(&event, fresh).len();
+    }
+    assert_eq!(
+        started, 4097,
+        "one for each stranger kept, and the one client's place"
+    );
+    room.at(10, ack(DhcpPhase::Ipxe));
+    assert_eq!(room.now().stage, Stage::Ipxe);
+    room.timeout(1_000_000);
+    assert!(room.folding.attempt(MacAddr([2, 9, 9, 0, 0, 1])).is_none());
+    assert!(room.folding.attempt(MAC).is_some());
+}
+
 fn session(number: u64, since: i64, read_bytes: u64) -> SessionStatus {
     SessionStatus {
         client: CLIENT,

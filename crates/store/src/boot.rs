@@ -202,6 +202,34 @@ impl Tx {
         rows.iter().map(attempt_of).collect()
     }
 
+    /// Removes attempts that began before `before`, and those of unregistered network cards that
+    /// began before `strangers_before`; a client's last one stays. Answers how many.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn attempt_delete_old(
+        &mut self,
+        before: Timestamp,
+        strangers_before: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let steps = query(
+            "DELETE FROM boot_steps WHERE attempt_id IN (SELECT id FROM boot_attempts \
+             WHERE (started_at < ? OR (client_id IS NULL AND started_at < ?)) \
+             AND id NOT IN (SELECT last_attempt FROM clients WHERE last_attempt IS NOT NULL))",
+        )
+        .bind(before.0)
+        .bind(strangers_before.0);
+        self.execute("remove old boot steps", steps).await?;
+        let attempts = query(
+            "DELETE FROM boot_attempts \
+             WHERE (started_at < ? OR (client_id IS NULL AND started_at < ?)) \
+             AND id NOT IN (SELECT last_attempt FROM clients WHERE last_attempt IS NOT NULL)",
+        )
+        .bind(before.0)
+        .bind(strangers_before.0);
+        self.execute("remove old boot attempts", attempts).await
+    }
+
     /// The steps of an attempt in order.
     ///
     /// # Errors

@@ -223,6 +223,30 @@ async fn writing_an_attempt_twice_is_writing_it_once() {
 }
 
 #[tokio::test]
+async fn old_attempts_go_but_a_clients_last_one_stays() {
+    let site = site().await;
+    let record = &client(site.group, 1);
+    let (first, last) = (&attempt(record.mac, 10), &attempt(record.mac, 20));
+    let stranger = &attempt(MacAddr([2, 0, 0, 0, 0, 99]), 500);
+    let removed = site
+        .store
+        .transact(|mut tx| async move {
+            for attempt in [first, last, stranger] {
+                tx.attempt_put(attempt).await?;
+            }
+            tx.client_insert(record).await?;
+            tx.attempt_delete_old(Timestamp(100), Timestamp(501)).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(removed, 2);
+    let mut tx = site.store.read().await.unwrap();
+    let left = tx.attempt_list_open().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].id, last.id);
+}
+
+#[tokio::test]
 async fn removing_a_client_removes_its_history() {
     let site = site().await;
     let record = &client(site.group, 1);

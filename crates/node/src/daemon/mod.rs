@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
-use dess_model::{Event, SessionStatus, TargetReply, TargetRequest};
+use dess_model::{Event, SessionStatus, TargetReply, TargetRequest, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,13 @@ const SESSIONS_EVERY: Duration = Duration::from_secs(10);
 const SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the database is checked for changes that nobody told of.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often old boot attempts are removed.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// How long a boot attempt is kept: half a year.
+const BOOTS_KEPT_MS: i64 = 183 * 24 * 3600 * 1000;
+/// How long one of an unregistered network card is kept: a day.
+const STRANGERS_KEPT_MS: i64 = 24 * 3600 * 1000;
 
 /// What the daemon needs to know.
 #[derive(Clone, Debug)]
@@ -84,6 +91,7 @@ pub async fn serve(
         cancel.clone(),
         watch_sessions(Arc::clone(&shared), sessions_in),
     ));
+    tasks.spawn(until(cancel.clone(), forget(Arc::clone(&shared))));
     let answering = Arc::clone(&shared);
     let control = serve_control(
         listener,
@@ -171,6 +179,29 @@ async fn keep_published(shared: Arc<Shared>) {
         }
         if shared.publish_if_changed().await.is_ok() {
             seen = counter;
+        }
+    }
+}
+
+/// Removes old boot attempts now and then.
+async fn forget(shared: Arc<Shared>) {
+    let mut ticks = interval(FORGET_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = Timestamp::now().0;
+        let before = Timestamp(now.saturating_sub(BOOTS_KEPT_MS));
+        let strangers_before = Timestamp(now.saturating_sub(STRANGERS_KEPT_MS));
+        let Ok(store) = shared.database.store().await else {
+            continue;
+        };
+        let removed = store
+            .transact(|mut tx| async move { tx.attempt_delete_old(before, strangers_before).await })
+            .await;
+        match removed {
+            Ok(0) => {}
+            Ok(attempts) => tracing::info!(attempts, "removed old boot attempts"),
+            Err(error) => shared.degraded(&error),
         }
     }
 }
