@@ -278,3 +278,61 @@ fn a_write_in_countless_crumbs_is_given_up() {
     }
     assert_eq!(peer.answer().opcode(), 0x21);
 }
+
+/// What a PDU of each opcode, with all fields 0 but tags and numbers, leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Nothing,
+    Answer(u8),
+    Event,
+    End,
+}
+
+use Outcome::{Answer as Gets, End, Event as Delivered, Nothing};
+
+/// Opcode; outcome in the login phase, a discovery session, and a normal session.
+const STATES_AND_PDUS: &[(u8, [Outcome; 3])] = &[
+    (0x00, [End, Gets(0x20), Gets(0x20)]), // NOP-Out
+    (0x01, [End, Gets(0x3f), Delivered]),  // SCSI Command
+    (0x02, [End, Gets(0x3f), Delivered]),  // Task Management (LUN reset)
+    (0x03, [Gets(0x23), End, End]),        // Login
+    (0x04, [End, Gets(0x24), Gets(0x24)]), // Text
+    (0x05, [End, Nothing, Nothing]),       // Data-Out of no task
+    (0x06, [End, End, End]),               // Logout
+    (0x10, [End, Gets(0x3f), Gets(0x3f)]), // SNACK
+    (0x07, [End, Gets(0x3f), Gets(0x3f)]), // unknown
+    (0x1c, [End, Gets(0x3f), Gets(0x3f)]), // vendor's
+    (0x20, [End, Gets(0x3f), Gets(0x3f)]), // a target's own
+    (0x3f, [End, Gets(0x3f), Gets(0x3f)]), // a target's own
+];
+
+#[test]
+fn each_pdu_in_each_state_has_its_outcome() {
+    for &(opcode, outcomes) in STATES_AND_PDUS {
+        let states = [Start::Security, Start::Discovery, Start::FullFeature];
+        for (state, expected) in states.into_iter().zip(outcomes) {
+            let mut peer = start(state);
+            let mut header = [0; HEADER_BYTES];
+            header[0] = 0x40 | opcode;
+            // LUN reset; else just the F bit.
+            header[1] = if opcode == 0x02 { 0x85 } else { 0x80 };
+            if opcode == 0x03 {
+                header[1] = 0;
+                header[8..14].copy_from_slice(&peer.isid);
+            }
+            header[16..20].copy_from_slice(&7u32.to_be_bytes());
+            header[20..24].fill(if opcode == 0x04 { 0xff } else { 0 });
+            peer.send(&header, &[]);
+            let found = match peer.connection.poll_event() {
+                Some(Event::Closed(_)) => End,
+                Some(_) => Delivered,
+                None => match peer.answers().as_slice() {
+                    [] => Nothing,
+                    [answer] => Gets(answer.opcode()),
+                    more => panic!("{more:?}"),
+                },
+            };
+            assert_eq!(found, expected, "{opcode:#04x} in {state:?}");
+        }
+    }
+}

@@ -277,83 +277,85 @@ fn empty_requests_for_ever_are_refused() {
     assert!(matches!(peer.closed(), CloseReason::LoginRefused(_)));
 }
 
-/// First request, changed from a good one, and the status that it gets.
+type Change = fn(&mut LoginRequest, &mut Vec<(&str, &str)>);
+
+/// How the first request differs from a good one, and the status that it gets.
+const LOGIN_FAULTS: &[(&str, Change, LoginStatus)] = &[
+    (
+        "no initiator name",
+        |_, keys| keys.retain(|(key, _)| *key != "InitiatorName"),
+        LoginStatus::MissingParameter,
+    ),
+    (
+        "no target name",
+        |_, keys| keys.retain(|(key, _)| *key != "TargetName"),
+        LoginStatus::MissingParameter,
+    ),
+    (
+        "foreign initiator",
+        |_, keys| keys[0].1 = "iqn.2026-01.org.dess:other",
+        LoginStatus::AuthorizationFailure,
+    ),
+    (
+        "unknown target",
+        |_, keys| keys[1].1 = "iqn.2026-01.org.dess:none",
+        LoginStatus::NotFound,
+    ),
+    (
+        "unknown session type",
+        |_, keys| keys[2].1 = "Other",
+        LoginStatus::SessionTypeNotSupported,
+    ),
+    (
+        "newer version only",
+        |request, _| request.version_min = 1,
+        LoginStatus::UnsupportedVersion,
+    ),
+    (
+        "second connection",
+        |request, _| request.tsih = 5,
+        LoginStatus::SessionDoesNotExist,
+    ),
+    (
+        "backwards",
+        |request, _| request.nsg = Some(Stage::Security),
+        LoginStatus::InvalidRequest,
+    ),
+    (
+        "already there",
+        |request, _| request.csg = Stage::FullFeature,
+        LoginStatus::InvalidRequest,
+    ),
+    (
+        "more text and transition",
+        |request, _| request.more = true,
+        LoginStatus::InvalidRequest,
+    ),
+    (
+        "a key twice",
+        |_, keys| keys.extend([("InitialR2T", "No"), ("InitialR2T", "No")]),
+        LoginStatus::InitiatorError,
+    ),
+    (
+        "impossible declaration",
+        |_, keys| keys.push(("MaxRecvDataSegmentLength", "1")),
+        LoginStatus::InitiatorError,
+    ),
+    (
+        "security key too late",
+        |_, keys| keys.push(("AuthMethod", "None")),
+        LoginStatus::InvalidRequest,
+    ),
+    (
+        "empty name",
+        |_, keys| keys[0].1 = "",
+        LoginStatus::InitiatorError,
+    ),
+];
+
 #[test]
 fn each_fault_of_a_login_has_its_status() {
-    type Change = fn(&mut LoginRequest, &mut Vec<(&str, &str)>);
-    let cases: &[(&str, Change, LoginStatus)] = &[
-        (
-            "no initiator name",
-            |_, keys| keys.retain(|(key, _)| *key != "InitiatorName"),
-            LoginStatus::MissingParameter,
-        ),
-        (
-            "no target name",
-            |_, keys| keys.retain(|(key, _)| *key != "TargetName"),
-            LoginStatus::MissingParameter,
-        ),
-        (
-            "foreign initiator",
-            |_, keys| keys[0].1 = "iqn.2026-01.org.dess:other",
-            LoginStatus::AuthorizationFailure,
-        ),
-        (
-            "unknown target",
-            |_, keys| keys[1].1 = "iqn.2026-01.org.dess:none",
-            LoginStatus::NotFound,
-        ),
-        (
-            "unknown session type",
-            |_, keys| keys[2].1 = "Other",
-            LoginStatus::SessionTypeNotSupported,
-        ),
-        (
-            "newer version only",
-            |request, _| request.version_min = 1,
-            LoginStatus::UnsupportedVersion,
-        ),
-        (
-            "second connection",
-            |request, _| request.tsih = 5,
-            LoginStatus::SessionDoesNotExist,
-        ),
-        (
-            "backwards",
-            |request, _| request.nsg = Some(Stage::Security),
-            LoginStatus::InvalidRequest,
-        ),
-        (
-            "already there",
-            |request, _| request.csg = Stage::FullFeature,
-            LoginStatus::InvalidRequest,
-        ),
-        (
-            "more text and transition",
-            |request, _| request.more = true,
-            LoginStatus::InvalidRequest,
-        ),
-        (
-            "a key twice",
-            |_, keys| keys.extend([("InitialR2T", "No"), ("InitialR2T", "No")]),
-            LoginStatus::InitiatorError,
-        ),
-        (
-            "impossible declaration",
-            |_, keys| keys.push(("MaxRecvDataSegmentLength", "1")),
-            LoginStatus::InitiatorError,
-        ),
-        (
-            "security key too late",
-            |_, keys| keys.push(("AuthMethod", "None")),
-            LoginStatus::InvalidRequest,
-        ),
-        (
-            "empty name",
-            |_, keys| keys[0].1 = "",
-            LoginStatus::InitiatorError,
-        ),
-    ];
-    for (name, change, status) in cases {
+    for (name, change, status) in LOGIN_FAULTS {
         let mut peer = Peer::new(Limits::default());
         let mut request = peer.login_request(Stage::Operational, Some(Stage::FullFeature));
         let mut keys = NAMES.to_vec();
