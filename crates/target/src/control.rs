@@ -40,16 +40,27 @@ async fn handle(
         TargetRequest::PowerOn { client } => power_on(service, client).await,
         TargetRequest::Reset { client, force } => reset(service, client, force).await,
         TargetRequest::Disconnect { client } => {
-            service
-                .sessions
-                .end(SessionEnd::Administrative, |session| {
-                    session.client == Some(client)
-                })
-                .await;
+            end_sessions(service, client, SessionEnd::Administrative).await?;
             Ok(TargetReply::Done)
         }
         TargetRequest::Status => status(service).await,
     }
+}
+
+/// Ends all sessions of a client and waits until nothing of them runs.
+async fn end_sessions(
+    service: &Service,
+    client: ClientId,
+    reason: SessionEnd,
+) -> Result<usize, ControlError> {
+    service
+        .sessions
+        .end(reason, |session| session.client == Some(client))
+        .await
+        .map_err(|error| ControlError::Disk {
+            client,
+            message: error.to_string(),
+        })
 }
 
 /// The client and the snapshot that it is in.
@@ -73,12 +84,7 @@ async fn power_on(service: &Arc<Service>, client: ClientId) -> Result<TargetRepl
     let spec = room.disk_spec(&snapshot, &entry)?;
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
-    let ended = service
-        .sessions
-        .end(SessionEnd::PowerOn, |session| {
-            session.client == Some(client)
-        })
-        .await;
+    let ended = end_sessions(service, client, SessionEnd::PowerOn).await?;
     service.forget_unit(&entry.iscsi.target_iqn);
     let powered = with_store(service, client, move |room| room.store.power_on(&spec)).await?;
     let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -118,12 +124,7 @@ async fn reset(
         let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
         return Err(ControlError::Running { client, sessions });
     }
-    service
-        .sessions
-        .end(SessionEnd::Administrative, |session| {
-            session.client == Some(client)
-        })
-        .await;
+    end_sessions(service, client, SessionEnd::Administrative).await?;
     service.forget_unit(&entry.iscsi.target_iqn);
     let disk = entry.disk.id;
     with_store(service, client, move |room| room.store.reset(disk)).await?;
@@ -236,12 +237,15 @@ pub(crate) async fn end_orphans(service: &Arc<Service>) {
             continue;
         }
         revision = Some(snapshot.revision);
-        service
+        let ended = service
             .sessions
             .end(SessionEnd::Administrative, |session| {
                 let client = session.client.and_then(|id| snapshot.client_by_id(id));
                 session.client.is_some() && !client.is_some_and(|client| client.approved)
             })
             .await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "sessions of removed clients are slow to end");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Portals: bind, accept, and how many connections there may be.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ use crate::service::Service;
 const CONNECTIONS_MAX: usize = 4096;
 /// Most connections at once that have not logged in.
 const HALF_OPEN_MAX: usize = 512;
+/// Most of them from one address, so that one peer cannot keep the others out.
+const HALF_OPEN_PER_PEER_MAX: usize = 64;
 /// Connections that the kernel may hold ready for us.
 const BACKLOG: i32 = 1024;
 /// A silent peer is probed after this time (no client says goodbye when its power is cut).
@@ -25,6 +28,8 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 /// A peer that acknowledges nothing for this time is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+/// How often a lack of room is logged.
+const FULL_EVERY: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,6 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Places {
     connections: Arc<Semaphore>,
     half_open: Arc<Semaphore>,
+    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 impl Default for Places {
@@ -39,6 +45,7 @@ impl Default for Places {
         Self {
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             half_open: Arc::new(Semaphore::new(HALF_OPEN_MAX)),
+            peers: Arc::default(),
         }
     }
 }
@@ -46,14 +53,33 @@ impl Default for Places {
 /// A connection's place; it has a second one until its login.
 pub(crate) struct Place {
     _connection: OwnedSemaphorePermit,
-    half_open: Option<OwnedSemaphorePermit>,
+    half_open: Option<HalfOpen>,
+}
+
+struct HalfOpen {
+    _permit: OwnedSemaphorePermit,
+    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    peer: IpAddr,
 }
 
 impl Places {
-    fn take(&self) -> Option<Place> {
+    fn take(&self, peer: IpAddr) -> Option<Place> {
+        let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.half_open).try_acquire_owned().ok()?;
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = peers.entry(peer).or_default();
+        if *open >= HALF_OPEN_PER_PEER_MAX {
+            return None;
+        }
+        *open += 1;
+        drop(peers);
         Some(Place {
-            _connection: Arc::clone(&self.connections).try_acquire_owned().ok()?,
-            half_open: Some(Arc::clone(&self.half_open).try_acquire_owned().ok()?),
+            _connection: connection,
+            half_open: Some(HalfOpen {
+                _permit: permit,
+                peers: Arc::clone(&self.peers),
+                peer,
+            }),
         })
     }
 }
@@ -62,6 +88,18 @@ impl Place {
     /// The connection has logged in.
     pub(crate) fn logged_in(&mut self) {
         self.half_open = None;
+    }
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = peers.get_mut(&self.peer) {
+            *open -= 1;
+            if *open == 0 {
+                peers.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -106,6 +144,7 @@ pub(crate) async fn accept_all(service: &Arc<Service>, listeners: Vec<TcpListene
 
 async fn accept(service: Arc<Service>, listener: TcpListener) {
     let mut tsih = 0;
+    let mut told = None;
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -115,8 +154,8 @@ async fn accept(service: Arc<Service>, listener: TcpListener) {
                 continue;
             }
         };
-        let Some(place) = service.places.take() else {
-            tracing::warn!("too many connections; the one from {peer} is closed");
+        let Some(place) = service.places.take(peer.ip()) else {
+            report_full(&mut told, peer);
             continue;
         };
         if let Err(error) = prepare(&socket) {
@@ -126,6 +165,14 @@ async fn accept(service: Arc<Service>, listener: TcpListener) {
         tsih = next_tsih(&service, tsih);
         let task = ConnectionTask::new(Arc::clone(&service), socket, peer, tsih, place);
         service.tasks.spawn(task.run());
+    }
+}
+
+/// Says that there is no room, at most once in a while.
+fn report_full(told: &mut Option<Instant>, peer: SocketAddr) {
+    if told.is_none_or(|told| told.elapsed() >= FULL_EVERY) {
+        *told = Some(Instant::now());
+        tracing::warn!("too many connections; that from {peer} and others are closed");
     }
 }
 

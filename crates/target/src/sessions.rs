@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, Timestamp};
 use dess_scsi::Sense;
@@ -87,6 +88,16 @@ pub(crate) struct Opening {
     pub(crate) kind: LoginKind,
     pub(crate) peer: SocketAddr,
 }
+
+/// Commands of ended sessions still run on disk threads: the storage hangs.
+#[derive(Debug, thiserror::Error)]
+#[error("commands of {sessions} ended sessions still wait for the storage after {} s", END_WITHIN.as_secs())]
+pub(crate) struct StillRunning {
+    sessions: usize,
+}
+
+/// How long the commands of a session that is ended may take.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// All open sessions.
 #[derive(Default)]
@@ -194,20 +205,27 @@ impl Sessions {
         session.over.cancel();
     }
 
-    /// Ends the matching sessions and waits until nothing of them runs any more.
+    /// Ends the matching sessions and waits until nothing of them runs any more; the number of
+    /// them.
     pub(crate) async fn end(
         &self,
         reason: SessionEnd,
         matches: impl Fn(&Session) -> bool,
-    ) -> usize {
+    ) -> Result<usize, StillRunning> {
         let ending = self.matching(matches);
         for session in &ending {
             let _ = session.orders.send(Order::End(reason));
         }
-        for session in &ending {
-            session.over.cancelled().await;
-        }
-        ending.len()
+        let all_over = async {
+            for session in &ending {
+                session.over.cancelled().await;
+            }
+        };
+        let over = tokio::time::timeout(END_WITHIN, all_over).await;
+        over.map_err(|_| StillRunning {
+            sessions: ending.len(),
+        })?;
+        Ok(ending.len())
     }
 
     /// The matching sessions.

@@ -13,6 +13,7 @@ use dess_model::{ClientEntry, ClientId, ControlError, SiteSnapshot};
 use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
 
 use crate::engine::Unit;
+use crate::sessions::StillRunning;
 use crate::standalone::SingleDisk;
 
 /// Where targets and disks come from.
@@ -38,6 +39,9 @@ pub(crate) enum UnitError {
     /// The client or its image went away between login and use.
     #[error("the site snapshot has no disk for this target any more")]
     Gone(#[from] ControlError),
+    /// The session before it has not come to rest.
+    #[error("an older session of the initiator has not ended")]
+    Busy(#[from] StillRunning),
     /// The store failed.
     #[error("the disk cannot be opened")]
     Disk(#[from] DiskError),

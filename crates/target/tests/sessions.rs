@@ -7,8 +7,9 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use dess_model::{ControlError, EventKind, LoginKind, SessionEnd, TargetReply, TargetRequest};
 use support::initiator::{Initiator, LoginError, cdb_10};
@@ -231,6 +232,27 @@ fn garbage_ends_its_own_connection_and_is_reported_once() {
         _ => None,
     });
     assert_eq!((protocol.as_str(), count), ("iscsi", 1));
+    running.stop();
+}
+
+#[test]
+fn a_peer_that_opens_connections_without_logging_in_does_not_keep_sessions_from_working() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    let idle: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(site.portal).unwrap())
+        .collect();
+    // Those beyond the limit of one address are closed at once.
+    let mut last = idle.last().unwrap();
+    assert_eq!(last.read(&mut [0; 1]).unwrap_or(0), 0);
+    assert_eq!(session.read(0, 1).unwrap().status, 0);
+    drop(idle);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Initiator::login(&site.login(2)).is_err() {
+        assert!(Instant::now() < deadline, "places are given back");
+    }
     running.stop();
 }
 

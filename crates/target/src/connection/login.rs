@@ -1,20 +1,26 @@
 //! The moment at which a login becomes a session.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use dess_iscsi::LoggedIn as Login;
 use dess_model::{EventKind, LoginKind, SessionEnd, Timestamp};
 
-use super::{ConnectionTask, LoggedIn};
+use super::{ConnectionTask, DISCOVERY_MAX, LoggedIn};
+use crate::engine::Unit;
 use crate::sessions::{InitiatorPort, Opening};
+use crate::site::{UnitError, chain};
 
 impl ConnectionTask {
     /// Opens the session: an older one of the same initiator port ends first, with all of its
     /// commands (RFC 7143 §6.3.5), so that no write of it lands after one of the new session.
     pub(super) async fn log_in(&mut self, login: Login) {
-        self.place.logged_in();
         let Some(target) = login.identity.target_name.clone() else {
             // A discovery session needs no disk.
+            self.expires = Some(Instant::now() + DISCOVERY_MAX);
             return;
         };
+        self.place.logged_in();
         let opening = Opening {
             tsih: self.tsih,
             client: self.service.site.client_of(&target),
@@ -31,26 +37,10 @@ impl ConnectionTask {
         };
         let gate = self.service.gate(&opening.target);
         let _entered = gate.lock().await;
-        self.service
-            .sessions
-            .end(SessionEnd::Reinstated, |old| {
-                old.target == opening.target && old.port == opening.port
-            })
-            .await;
-        let unit = match self.service.unit(&opening.target).await {
+        let unit = match self.take_over(&opening).await {
             Ok(unit) => unit,
             Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    session.target = opening.target,
-                    "cannot open the disk for {}; the connection is closed",
-                    self.peer
-                );
-                if let Some(client) = opening.client {
-                    let message = crate::site::chain(&error);
-                    self.service
-                        .report(EventKind::DiskError { client, message });
-                }
+                self.report_unusable(&opening, &error);
                 self.end = Some(SessionEnd::Closed);
                 return;
             }
@@ -76,5 +66,30 @@ impl ConnectionTask {
             });
         }
         self.logged_in = Some(LoggedIn { session, unit });
+    }
+
+    /// Ends the older session of the same initiator port, then opens the disk.
+    async fn take_over(&self, opening: &Opening) -> Result<Arc<Unit>, UnitError> {
+        self.service
+            .sessions
+            .end(SessionEnd::Reinstated, |old| {
+                old.target == opening.target && old.port == opening.port
+            })
+            .await?;
+        self.service.unit(&opening.target).await
+    }
+
+    fn report_unusable(&self, opening: &Opening, error: &UnitError) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            session.target = opening.target,
+            "cannot open the disk for {}; the connection is closed",
+            self.peer
+        );
+        if let Some(client) = opening.client {
+            let message = chain(error);
+            self.service
+                .report(EventKind::DiskError { client, message });
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dess_iscsi::{CloseReason, Connection, ConnectionConfig, Event, TaskId};
-use dess_model::SessionEnd;
+use dess_model::{SessionEnd, Timestamp};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -36,6 +36,9 @@ const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 const SLICES_MAX: usize = 256;
 /// Rounds after which other connections of the same thread get their turn.
 const ROUNDS_PER_TURN: u32 = 16;
+/// How long a discovery session may last; it keeps its place among the half-open connections, as
+/// anybody may open one.
+const DISCOVERY_MAX: Duration = Duration::from_secs(30);
 /// How long the last output may take when we end a session.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -73,6 +76,8 @@ pub(crate) struct ConnectionTask {
     logged_in: Option<LoggedIn>,
     progress: Progress,
     end: Option<SessionEnd>,
+    /// When a discovery session must be over.
+    expires: Option<Instant>,
 }
 
 /// What a connection has from its login on.
@@ -128,6 +133,7 @@ impl ConnectionTask {
             logged_in: None,
             progress: Progress::new(now),
             end: None,
+            expires: None,
         }
     }
 
@@ -238,6 +244,9 @@ impl ConnectionTask {
                 let now = Instant::now();
                 self.connection.handle_timeout(now);
                 self.report_progress(now);
+                if self.expires.is_some_and(|expires| expires <= now) {
+                    self.end = Some(SessionEnd::Closed);
+                }
             }
             Action::Stop => self.end = Some(SessionEnd::Shutdown),
         }
@@ -251,6 +260,9 @@ impl ConnectionTask {
             Ok(_) => {
                 self.connection
                     .handle_received(Instant::now(), self.service.site.as_ref());
+                if let Some(logged_in) = &self.logged_in {
+                    logged_in.session.counters.touch(Timestamp::now());
+                }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dess_iscsi::LoginRefused;
-use dess_model::{EventKind, SessionEnd, Timestamp};
+use dess_model::{EventKind, SessionEnd};
 
 use super::ConnectionTask;
 use crate::engine::Fault;
@@ -100,7 +100,6 @@ impl ConnectionTask {
         };
         let session = &logged_in.session;
         self.progress.reported = session.counters.commands();
-        session.counters.touch(Timestamp::now());
         if let Some(client) = session.client {
             self.service.report(EventKind::SessionProgress {
                 client,
