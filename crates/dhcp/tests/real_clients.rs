@@ -2,6 +2,7 @@
 //! Needs root.
 
 #![cfg(feature = "server")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod room;
 

@@ -1,4 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 //! A switch and machines around it, as network namespaces, and the real service in one of them.
 
 use std::fs;
