@@ -48,6 +48,7 @@ pub(super) struct Chronicle {
 enum Next {
     Events(Vec<Event>),
     Sessions(Vec<SessionStatus>),
+    Retry,
     Tick,
     Stop,
 }
@@ -82,6 +83,7 @@ impl Chronicle {
                 biased;
                 batch = self.batches.recv() => batch.map_or(Next::Stop, Next::Events),
                 Some(open) = self.sessions.recv() => Next::Sessions(open),
+                () = self.shared.retry.notified() => Next::Retry,
                 _ = ticks.tick() => Next::Tick,
             };
             self.clients_refresh();
@@ -99,6 +101,7 @@ impl Chronicle {
                         .into_iter()
                         .for_each(|change| self.pending.change(change));
                 }
+                Next::Retry => self.retry_at = Instant::now(),
                 Next::Stop => break,
             }
             self.write_when_due().await;

@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) database: Database,
     /// Wakes the job runner.
     pub(crate) jobs: Notify,
+    /// Wakes the chronicle when the database may work again.
+    pub(crate) retry: Notify,
     /// One publication at a time.
     publishing: tokio::sync::Mutex<()>,
     status: Mutex<NodeStatus>,
@@ -29,6 +31,7 @@ impl Shared {
         Self {
             database: Database::new(paths.database()),
             jobs: Notify::new(),
+            retry: Notify::new(),
             publishing: tokio::sync::Mutex::new(()),
             status: Mutex::default(),
             writes_fail: AtomicBool::new(false),
@@ -75,7 +78,9 @@ impl Shared {
         if revision != Some(published) || published == 0 {
             self.publish().await?;
         }
-        if !self.writes_fail.load(Ordering::Relaxed) {
+        if self.writes_fail.load(Ordering::Relaxed) {
+            self.retry.notify_one();
+        } else {
             self.recovered();
         }
         Ok(())
