@@ -1,5 +1,10 @@
 //! `kill -9` of a process that writes: what it acknowledged is there afterwards.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "this is a test; clippy exempts only functions marked as one"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -45,7 +50,7 @@ fn write(index: u64) -> (u64, Vec<u8>) {
     let mixed = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let sectors = 1 + (mixed >> 20) % 24;
     let sector = (mixed >> 32) % (DISK_BYTES / 512 - sectors);
-    let fill = if index % 5 == 0 {
+    let fill = if index.is_multiple_of(5) {
         0
     } else {
         (index % 255) as u8 + 1
@@ -78,7 +83,7 @@ fn writer_process() {
             0 => disk.write_zeroes(offset, bytes.len() as u64).unwrap(),
             _ => disk.write_at(offset, &bytes).unwrap(),
         }
-        if index % 500 == 0 {
+        if index.is_multiple_of(500) {
             disk.flush().unwrap();
         }
         writeln!(acknowledged, "wrote {index}").unwrap();

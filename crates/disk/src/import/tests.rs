@@ -381,7 +381,7 @@ fn a_full_disk_is_reported_as_such() {
     assert!(unmounted.success());
     match result {
         Err(ImportError::Store { source, .. }) => {
-            assert_eq!(source.kind(), io::ErrorKind::StorageFull)
+            assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         }
         other => panic!("{other:?}"),
     }

@@ -47,10 +47,11 @@ fn a_file_cut_anywhere_keeps_every_flush_before_the_cut() {
     });
     for cut in cuts {
         let content = decode_map(&bytes[..cut]).unwrap();
-        let whole = flushes.iter().filter(|(_, end)| *end <= cut);
+        let mut whole = flushes.iter().filter(|(_, end)| *end <= cut);
         let words: Vec<Word> = whole.clone().flat_map(|(words, _)| words.clone()).collect();
         assert!(content.words.starts_with(&words), "cut at {cut}");
-        let at_border = cut == RECORDS_OFFSET || whole.last().is_some_and(|(_, end)| *end == cut);
+        let at_border =
+            cut == RECORDS_OFFSET || whole.next_back().is_some_and(|(_, end)| *end == cut);
         let expected = if at_border {
             MapEnd::Clean
         } else {

@@ -110,8 +110,14 @@ impl Overlay {
                 join_all(&map, &words, true, live_path)?;
                 live
             }
-            None if durable.is_some() => LiveMap::create(live_path, &live_header, &map)
-                .map_err(DiskError::store("create", live_path))?,
+            None if durable.is_some() => {
+                info!(
+                    disk.id = %descriptor.disk, descriptor.generation,
+                    "disk {} starts from its last flush (no live map of this boot)", descriptor.disk
+                );
+                LiveMap::create(live_path, &live_header, &map)
+                    .map_err(DiskError::store("create", live_path))?
+            }
             None => {
                 return Err(DiskError::LiveMapLost {
                     disk: descriptor.disk,
