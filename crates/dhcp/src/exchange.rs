@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
-use dess_model::{ClientEntry, DhcpMode, DhcpPhase, EventKind, MacAddr, Subnet, Timestamp};
+use dess_model::{DhcpMode, EventKind, MacAddr, Timestamp};
 
-use crate::answer::{self, Subject};
+use crate::answer;
+use crate::call::{self, Call};
 use crate::lease::{Binding, LeaseTable};
 use crate::malformed::MalformedLedger;
 use crate::message::{Message, MessageType, Operation};
@@ -160,7 +161,7 @@ impl Exchange {
             subnet_at: subnet,
             subnet: site.subnet(subnet),
             client: site.client(request.chaddr),
-            server_id: server_id(&site, site.subnet(subnet), arrival.local),
+            server_id: call::server_id(&site, site.subnet(subnet), arrival.local),
             request: &request,
             requester: &requester,
         };
@@ -246,7 +247,7 @@ impl Exchange {
         };
         let mut reply = answer::reply(call.request, MessageType::Offer, call.server_id);
         reply.yiaddr = address;
-        let boot_file = fill(&mut reply, call, true);
+        let boot_file = call.fill(&mut reply, true);
         let mut events = Vec::new();
         events.extend(self.announce(call, Some(address)));
         events.push(EventKind::DhcpOffer {
@@ -283,7 +284,7 @@ impl Exchange {
         let mut reply = answer::reply(request, MessageType::Ack, call.server_id);
         reply.yiaddr = wanted;
         reply.ciaddr = request.ciaddr;
-        fill(&mut reply, call, true);
+        call.fill(&mut reply, true);
         let event = EventKind::DhcpAck {
             mac: request.chaddr,
             phase: call.requester.phase,
@@ -333,7 +334,7 @@ impl Exchange {
         }
         let mut reply = answer::reply(call.request, MessageType::Ack, call.server_id);
         reply.ciaddr = address;
-        fill(&mut reply, call, false);
+        call.fill(&mut reply, false);
         call.send(reply, SocketAddrV4::new(address, CLIENT_PORT))
     }
 
@@ -396,76 +397,6 @@ impl Exchange {
     }
 }
 
-/// One request with everything that its answer depends on.
-pub(crate) struct Call<'a> {
-    pub(crate) arrival: Arrival<'a>,
-    pub(crate) site: &'a SiteIndex,
-    pub(crate) subnet_at: usize,
-    pub(crate) subnet: &'a Subnet,
-    pub(crate) client: Option<&'a ClientEntry>,
-    pub(crate) server_id: Ipv4Addr,
-    pub(crate) request: &'a Message,
-    pub(crate) requester: &'a Requester,
-}
-
-impl Call<'_> {
-    pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject {
-            site: self.site,
-            mac: self.request.chaddr,
-            client: self.client,
-            requester: self.requester,
-        }
-    }
-
-    /// True for a server identifier that means this server.
-    pub(crate) fn is_ours(&self, server: Ipv4Addr) -> bool {
-        server == self.server_id || self.site.is_own(server) || self.arrival.local.contains(&server)
-    }
-
-    /// RFC 2131 §4.1; what would need a forged ARP entry is broadcast instead (ADR 0003).
-    pub(crate) fn destination(&self) -> SocketAddrV4 {
-        if self.arrival.port == PROXY_PORT {
-            return self.arrival.source;
-        }
-        if !self.request.giaddr.is_unspecified() {
-            return SocketAddrV4::new(self.request.giaddr, SERVER_PORT);
-        }
-        if !self.request.ciaddr.is_unspecified() {
-            return SocketAddrV4::new(self.request.ciaddr, CLIENT_PORT);
-        }
-        SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
-    }
-
-    pub(crate) fn send(&self, reply: Message, destination: SocketAddrV4) -> Outcome {
-        let payload = answer::encode(reply, self.request.reply_limit());
-        if payload.is_none() {
-            tracing::warn!(client.mac = %self.request.chaddr, "the answer does not fit into a DHCP message");
-        }
-        Outcome {
-            transmit: payload.map(|payload| Transmit {
-                destination,
-                payload,
-            }),
-            ..Outcome::default()
-        }
-    }
-
-    /// A NAK always goes by broadcast: the client may not have the address it claims.
-    fn refuse(&self, address: Ipv4Addr) -> Outcome {
-        let mac = self.request.chaddr;
-        tracing::info!(client.mac = %mac, lease.address = %address, "{mac} may not use {address}");
-        let mut reply = answer::reply(self.request, MessageType::Nak, self.server_id);
-        reply.options.set(code::MESSAGE, *b"address not available");
-        let relay = self.request.giaddr;
-        if relay.is_unspecified() {
-            return self.send(reply, SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT));
-        }
-        reply.broadcast = true;
-        self.send(reply, SocketAddrV4::new(relay, SERVER_PORT))
-    }
-}
-
 impl Outcome {
     pub(crate) fn with_events(mut self, events: Vec<EventKind>) -> Self {
         self.events = events;
@@ -473,35 +404,9 @@ impl Outcome {
     }
 }
 
-/// Adds the options of a full server's answer; returns the boot file told.
-fn fill(reply: &mut Message, call: &Call<'_>, leases: bool) -> Option<String> {
-    let subject = call.subject();
-    if leases {
-        answer::add_lease(&mut reply.options, call.subnet.lease_secs);
-    }
-    answer::add_network(&mut reply.options, call.subnet, subject);
-    let boot_file = answer::add_boot(reply, subject);
-    if call.requester.phase != DhcpPhase::Os {
-        answer::add_machine_echo(reply, call.request);
-    }
-    boot_file
-}
-
 /// The subnet of an interface with these addresses.
 fn local_subnet(site: &SiteIndex, local: &[Ipv4Addr]) -> Option<usize> {
     local.iter().find_map(|address| site.subnet_at(*address))
-}
-
-/// The server address if it is in the client's subnet, else the interface's there.
-fn server_id(site: &SiteIndex, subnet: &Subnet, local: &[Ipv4Addr]) -> Ipv4Addr {
-    let server = site.snapshot().server.address;
-    if subnet.network.contains(&server) {
-        return server;
-    }
-    let on_link = local
-        .iter()
-        .find(|address| subnet.network.contains(*address));
-    on_link.copied().unwrap_or(server)
 }
 
 #[cfg(test)]

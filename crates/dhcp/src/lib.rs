@@ -8,6 +8,7 @@
 //! - `server` is the shell: sockets, the journal file, address probes, router advertisements.
 
 mod answer;
+mod call;
 mod error;
 mod exchange;
 mod lease;

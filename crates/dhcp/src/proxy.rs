@@ -7,7 +7,8 @@
 use dess_model::{DhcpPhase, EventKind};
 
 use crate::answer;
-use crate::exchange::{Call, Exchange, Outcome};
+use crate::call::Call;
+use crate::exchange::{Exchange, Outcome};
 use crate::message::{Message, MessageType};
 use crate::option::code;
 use crate::phase::BootClass;

@@ -9,6 +9,9 @@ use crate::recent::Recent;
 
 /// How often one server is reported, in milliseconds.
 const REPORT_MS: i64 = 60 * 1000;
+/// After how long without a word of the site's own server another one takes its place, in
+/// milliseconds.
+const EXPECTED_MS: i64 = 60 * 60 * 1000;
 /// Most interfaces for which the site's own server is remembered.
 const INTERFACES_MAX: usize = 64;
 
@@ -16,7 +19,8 @@ const INTERFACES_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct RogueLedger {
     reported: Recent<(String, Ipv4Addr)>,
-    expected: HashMap<String, Ipv4Addr>,
+    /// Per interface: the site's own server and when it was last heard.
+    expected: HashMap<String, (Ipv4Addr, Timestamp)>,
 }
 
 impl Default for RogueLedger {
@@ -39,7 +43,7 @@ impl RogueLedger {
         server: Ipv4Addr,
         mac: Option<MacAddr>,
     ) -> Option<EventKind> {
-        if mode == DhcpMode::Proxy && self.is_expected(interface, server) {
+        if mode == DhcpMode::Proxy && self.is_expected(now, interface, server) {
             return None;
         }
         if !self.reported.is_first((interface.to_owned(), server), now) {
@@ -58,13 +62,18 @@ impl RogueLedger {
         })
     }
 
-    fn is_expected(&mut self, interface: &str, server: Ipv4Addr) -> bool {
-        if let Some(expected) = self.expected.get(interface) {
+    fn is_expected(&mut self, now: Timestamp, interface: &str, server: Ipv4Addr) -> bool {
+        if let Some((expected, heard_at)) = self.expected.get_mut(interface)
+            && now.0 - heard_at.0 < EXPECTED_MS
+        {
+            if *expected == server {
+                *heard_at = now;
+            }
             return *expected == server;
         }
-        if self.expected.len() < INTERFACES_MAX {
+        if self.expected.len() < INTERFACES_MAX || self.expected.contains_key(interface) {
             tracing::info!(dhcp.server = %server, interface, "the site's DHCP server is {server}");
-            self.expected.insert(interface.to_owned(), server);
+            self.expected.insert(interface.to_owned(), (server, now));
         }
         true
     }
@@ -94,14 +103,16 @@ mod tests {
     #[test]
     fn as_proxy_the_sites_own_server_is_expected_and_a_second_one_is_not() {
         let mut ledger = RogueLedger::default();
-        let mut heard = |server| {
+        let mut heard = |ms, server| {
             ledger
-                .observe(Timestamp(0), DhcpMode::Proxy, "eth0", server, None)
+                .observe(Timestamp(ms), DhcpMode::Proxy, "eth0", server, None)
                 .is_some()
         };
-        assert_eq!(
-            [heard(FIRST), heard(SECOND), heard(FIRST)],
-            [false, true, false]
-        );
+        assert_eq!([heard(0, FIRST), heard(0, SECOND)], [false, true]);
+        assert!(!heard(EXPECTED_MS - 1, FIRST));
+        // It moved to another address: after an hour that is the site's own.
+        assert!(heard(EXPECTED_MS, SECOND));
+        assert!(!heard(2 * EXPECTED_MS, SECOND));
+        assert!(heard(2 * EXPECTED_MS, FIRST));
     }
 }

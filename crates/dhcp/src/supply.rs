@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use dess_model::{MacAddr, Timestamp};
 
-use crate::exchange::Call;
+use crate::call::Call;
 use crate::lease::{Binding, BindingState, LeaseTable};
 use crate::pool::Pool;
 use crate::site::{SiteIndex, is_host};

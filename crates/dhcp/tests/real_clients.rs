@@ -274,3 +274,34 @@ fn as_proxy_it_stays_silent_for_systems_and_a_taken_port_is_named() {
     );
     assert_eq!(site(DhcpMode::Proxy).server.address, SERVER);
 }
+
+#[test]
+fn a_changed_interface_list_and_a_replaced_interface_are_served_without_a_restart() {
+    serve_if_told();
+    let room = room("f", &["server", "pc"]);
+    let mut snapshot = site(DhcpMode::Server);
+    room.publish(&snapshot);
+    let _server = room
+        .start("a_changed_interface_list_and_a_replaced_interface_are_served_without_a_restart");
+    snapshot.revision = 2;
+    snapshot.server.interfaces = vec!["eth0".into(), "typo0".into()];
+    room.publish(&snapshot);
+    assert!(room.udhcpc("pc", &[]).is_some());
+
+    // Machines swap their cables: `pc` gets the new interface's peer.
+    snapshot.revision = 3;
+    snapshot.server.interfaces = vec!["eth0".into()];
+    room.publish(&snapshot);
+    let [server, pc] = ["server", "pc"].map(|node| room.namespace(node));
+    room.run_on("server", &["ip", "link", "del", "eth0"]);
+    room.run_on("pc", &["ip", "link", "del", "eth0"]);
+    room::run(&[
+        "ip", "-n", &server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
+        "netns", &pc,
+    ]);
+    room.add_address("server", "10.99.0.1/24");
+    for node in [&server, &pc] {
+        room::run(&["ip", "-n", node, "link", "set", "eth0", "up"]);
+    }
+    until("the new interface is served", || room.udhcpc("pc", &[]));
+}

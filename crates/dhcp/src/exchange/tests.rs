@@ -7,8 +7,9 @@ mod proxy;
 use super::*;
 use crate::option::Options;
 use dess_model::{
-    AddressRange, BootPolicy, ClientId, DiskId, DiskIdentity, ImageId, IscsiIdentity, Registration,
-    SNAPSHOT_FORMAT, Secret, ServerEntry, SiteSnapshot, VersionRef,
+    AddressRange, BootPolicy, ClientEntry, ClientId, DhcpPhase, DiskId, DiskIdentity, ImageId,
+    IscsiIdentity, Registration, SNAPSHOT_FORMAT, Secret, ServerEntry, SiteSnapshot, Subnet,
+    VersionRef,
 };
 use uuid::Uuid;
 

@@ -60,6 +60,9 @@ pub enum ServeError {
     /// The machine gives no thread for the lease journal.
     #[error("cannot start the thread of the lease journal")]
     Thread(#[source] io::Error),
+    /// A task of the service panicked: a defect.
+    #[error("a task of the DHCP service panicked")]
+    Task(#[source] tokio::task::JoinError),
     /// The lease journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -31,6 +31,8 @@ use port::Link;
 
 /// How often timers, probes and the interface list are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often a port is tried again that our own former socket may still hold.
+const REBIND_TRIES: u32 = 30;
 /// How often a missing snapshot is looked for at the start.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 
@@ -117,10 +119,7 @@ async fn serve_interfaces(
     ready: &mut Option<oneshot::Sender<()>>,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, ServeError> {
-    let mut links = Vec::new();
-    for name in interfaces {
-        links.push(Link::bind(name, &shared.options)?);
-    }
+    let links = bind_all(interfaces, &shared.options, ready.is_some()).await?;
     shared.adopt_current(&links);
     let mut tasks = JoinSet::new();
     for link in &links {
@@ -136,18 +135,32 @@ async fn serve_interfaces(
         // Nobody may be waiting for it.
         let _ = ready.send(());
     }
+    let ended = watch(shared, interfaces, &links, &mut tasks, cancel).await;
+    // Ends the tasks, so that their sockets are closed before others are bound.
+    tasks.shutdown().await;
+    ended
+}
+
+/// Waits until other interfaces are to be served (or the same ones anew), which are returned.
+async fn watch(
+    shared: &Shared,
+    interfaces: &[String],
+    links: &[Link],
+    tasks: &mut JoinSet<Result<(), ServeError>>,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, ServeError> {
     let mut timer = tokio::time::interval(TICK);
     let mut refused: Vec<String> = Vec::new();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return Ok(interfaces.to_vec()),
-            Some(ended) = tasks.join_next() => {
-                if let Ok(Err(error)) = ended {
-                    return Err(error);
-                }
-            }
+            Some(ended) = tasks.join_next() => ended.map_err(ServeError::Task)??,
             _ = timer.tick() => {
-                let wanted = shared.handle_tick(&links);
+                let wanted = shared.handle_tick(links);
+                if links.iter().any(Link::is_replaced) {
+                    tracing::warn!("a network interface was replaced; its sockets are bound anew");
+                    return Ok(interfaces.to_vec());
+                }
                 if wanted == interfaces || wanted == refused {
                     continue;
                 }
@@ -159,6 +172,29 @@ async fn serve_interfaces(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Binds the sockets of all interfaces. When they are bound anew, the old ones may be open for a
+/// moment more (an answer waits for the disk): then it tries for a while.
+async fn bind_all(
+    interfaces: &[String],
+    options: &DhcpOptions,
+    is_first: bool,
+) -> Result<Vec<Link>, ServeError> {
+    let mut tries_left = if is_first { 0 } else { REBIND_TRIES };
+    loop {
+        let bound = interfaces
+            .iter()
+            .map(|name| Link::bind(name, options))
+            .collect();
+        match bound {
+            Err(ServeError::PortTaken { .. }) if tries_left > 0 => {
+                tries_left -= 1;
+                tokio::time::sleep(SNAPSHOT_EVERY).await;
+            }
+            bound => return bound,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -30,6 +31,8 @@ const NEIGHBOURS: &str = "/proc/net/arp";
 /// The sockets of one interface.
 pub(crate) struct Link {
     name: Arc<str>,
+    /// The kernel's number of the interface; another one under the same name is another interface.
+    index: Option<u32>,
     addresses: Arc<Mutex<Arc<[Ipv4Addr]>>>,
     server: Arc<UdpSocket>,
     proxy: Arc<UdpSocket>,
@@ -60,6 +63,7 @@ impl Link {
             });
         Ok(Self {
             name: name.into(),
+            index: if_nametoindex(name).ok(),
             addresses: Arc::new(Mutex::new(Arc::new([]))),
             server: Arc::new(server),
             proxy: Arc::new(proxy),
@@ -70,6 +74,11 @@ impl Link {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// True if there is another interface of this name now (a VLAN or bridge made anew).
+    pub(crate) fn is_replaced(&self) -> bool {
+        if_nametoindex(&*self.name).is_ok_and(|index| Some(index) != self.index)
     }
 
     /// Tells the link its IPv4 addresses.

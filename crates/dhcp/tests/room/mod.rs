@@ -248,7 +248,7 @@ pub(crate) fn event<T>(
     runtime.block_on(async { tokio::time::timeout(limit, search).await.ok() })
 }
 
-fn run(program: &[&str]) {
+pub(crate) fn run(program: &[&str]) {
     let status = Command::new(program[0])
         .args(&program[1..])
         .status()
