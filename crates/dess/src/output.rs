@@ -1,13 +1,32 @@
 //! Tables and JSON.
 
+use std::fmt;
+use std::io::{self, Write};
+
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use dess_model::Timestamp;
 use serde::Serialize;
 
+/// Prints a line, as `println!` does, but ends quietly when nobody reads on (`dess ... | head`).
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// See [`say`].
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    let written = writeln!(io::stdout().lock(), "{text}");
+    if let Err(error) = written
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        std::process::exit(0);
+    }
+}
+
 /// Prints a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView
 
 use super::confirmed;
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
-use crate::output::{self, ago, bytes, duration, or_dash, table};
+use crate::output::{self, ago, bytes, duration, or_dash, say, table};
 
 pub(super) async fn client(
     operations: &Operations,
@@ -36,7 +36,7 @@ pub(super) async fn client(
             let question = format!("Remove {} with its disk and its history?", named(&client));
             if confirmed(&question, yes)? {
                 operations.client_remove(client.id, force).await?;
-                println!("{} is removed", named(&client));
+                say!("{} is removed", named(&client));
             }
         }
         ClientCommand::Reset { client, force, yes } => {
@@ -75,7 +75,7 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
             bytes(client.traffic.read_bytes),
         ]);
     }
-    println!("{rows}");
+    say!("{rows}");
     Ok(())
 }
 
@@ -86,8 +86,8 @@ async fn reset(operations: &Operations, client: &str, force: bool, yes: bool) ->
         return Ok(());
     }
     match operations.client_reset(client.id, force).await? {
-        Some(_) => println!("{} has a fresh disk", named(&client)),
-        None => println!(
+        Some(_) => say!("{} has a fresh disk", named(&client)),
+        None => say!(
             "the iSCSI service is down; {} gets a fresh disk at its next power-on",
             named(&client)
         ),
@@ -141,7 +141,7 @@ fn show(client: &ClientView, json: bool) -> Result<()> {
     if json {
         return output::json(client);
     }
-    println!(
+    say!(
         "{}: {}, {}, boots {}",
         named(client),
         state(&client.state),
@@ -181,11 +181,13 @@ fn print_boot(boot: &BootAttemptView) {
         (None, None) => format!("{} at {}", summary.outcome.key(), summary.stage),
     };
     let since = duration(Timestamp::now().millis_since(summary.started));
-    println!("boot {since} ago, {result}");
+    say!("boot {since} ago, {result}");
     for step in &boot.steps {
-        println!(
+        say!(
             "  {:>7} ms  {:<15} {}",
-            step.offset_ms, step.stage, step.detail
+            step.offset_ms,
+            step.stage,
+            step.detail
         );
     }
 }

@@ -10,7 +10,7 @@ use dess_model::JobId;
 use dess_node::operations::{AssignTo, ImageImport, JobState, JobView, Operations};
 
 use crate::arguments::ImageCommand;
-use crate::output::{self, ago, bytes, table};
+use crate::output::{self, ago, bytes, say, table};
 
 /// How often the progress of an import is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ pub(super) async fn image(
             if json {
                 output::json(&view)?;
             } else {
-                println!("{}", summary(&view));
+                say!("{}", summary(&view));
             }
         }
         ImageCommand::Assign { image, client } => {
@@ -47,7 +47,7 @@ pub(super) async fn image(
                 Some(text) => AssignTo::Client(operations.client_find(text).await?.id),
             };
             operations.image_assign(Some(&image), to).await?;
-            println!("{image} is booted from the next power-on");
+            say!("{image} is booted from the next power-on");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -68,7 +68,7 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
             version.clients.to_string(),
         ]);
     }
-    println!("{rows}");
+    say!("{rows}");
     Ok(())
 }
 

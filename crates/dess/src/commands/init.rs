@@ -6,7 +6,7 @@ use anyhow::Result;
 use dess_node::operations::{Operations, SiteSetup};
 
 use crate::arguments::InitArguments;
-use crate::output;
+use crate::output::{self, say};
 
 pub(super) async fn init(
     operations: &Operations,
@@ -32,7 +32,7 @@ pub(super) async fn init(
     if json {
         output::json(&site)?;
     } else {
-        println!(
+        say!(
             "site \"{}\" is set up; next: dess up, then dess image import FILE",
             site.name
         );

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dess_node::operations::Operations;
 
 use crate::arguments::JobCommand;
-use crate::output::{self, ago, table};
+use crate::output::{self, ago, say, table};
 
 /// How many jobs are listed.
 const LISTED: u32 = 20;
@@ -40,14 +40,14 @@ pub(super) async fn job(
                     output::or_dash(result),
                 ]);
             }
-            println!("{rows}");
+            say!("{rows}");
         }
         JobCommand::Cancel { job } => {
             let id = job
                 .parse()
                 .with_context(|| format!("\"{job}\" is not the id of a job"))?;
             operations.job_cancel(id).await?;
-            println!("job {job} is cancelled");
+            say!("job {job} is cancelled");
         }
     }
     Ok(ExitCode::SUCCESS)

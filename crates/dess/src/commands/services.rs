@@ -11,7 +11,7 @@ use dess_node::supervisor::protocol::{ServiceName, ServiceState, ServiceStatus};
 
 use super::{ABNORMAL, confirmed};
 use crate::arguments::ServiceCommand;
-use crate::output::{self, ago, table};
+use crate::output::{self, ago, say, table};
 
 pub(super) async fn service(
     operations: &Operations,
@@ -37,7 +37,7 @@ pub(super) async fn service(
             if json {
                 output::json(&status)?;
             } else {
-                println!("{service} is in service again");
+                say!("{service} is in service again");
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -56,15 +56,15 @@ pub(super) fn print(services: &[ServiceStatus]) {
             output::or_dash(service.last_exit.as_ref()),
         ]);
     }
-    println!("{rows}");
+    say!("{rows}");
     for service in services.iter().filter(|service| !is_normal(service)) {
-        println!(
+        say!(
             "\n{} is {}; its last lines:",
             service.name,
             word(service.state)
         );
         for line in service.log_tail.iter().rev().take(5).rev() {
-            println!("  {line}");
+            say!("  {line}");
         }
     }
 }

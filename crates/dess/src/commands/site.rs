@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dess_node::operations::Operations;
 
 use crate::arguments::SiteCommand;
-use crate::output;
+use crate::output::{self, say};
 
 pub(super) async fn site(
     operations: &Operations,
@@ -33,9 +33,9 @@ pub(super) async fn site(
         output::json(&site)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("site          {}", site.name);
-    println!("unknown PCs   {:?}", site.registration);
-    println!(
+    say!("site          {}", site.name);
+    say!("unknown PCs   {:?}", site.registration);
+    say!(
         "server        {} on {}",
         site.server.address,
         site.server.interfaces.join(", ")
@@ -44,7 +44,7 @@ pub(super) async fn site(
         let pool = subnet
             .pool
             .map(|pool| format!("{}-{}", pool.first, pool.last));
-        println!(
+        say!(
             "subnet        {} ({:?}), pool {}",
             subnet.network,
             subnet.mode,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::services;
 use super::{ABNORMAL, client};
-use crate::output::{self, ago};
+use crate::output::{self, ago, say};
 
 /// Notices of the last hour are shown.
 const NOTICES_WITHIN_MS: u64 = 3_600_000;
@@ -70,19 +70,19 @@ async fn read_site(operations: &Operations, status: &mut Status) -> Result<()> {
 
 fn print(status: &Status) {
     match &status.site {
-        Some(site) => println!("site {}, server {}\n", site.name, site.server.address),
-        None => println!("the site is not set up yet; run `dess init`\n"),
+        Some(site) => say!("site {}, server {}\n", site.name, site.server.address),
+        None => say!("the site is not set up yet; run `dess init`\n"),
     }
     match &status.services_error {
-        Some(error) => println!("services: {error}; start them with `dess up`"),
+        Some(error) => say!("services: {error}; start them with `dess up`"),
         None => services::print(&status.services),
     }
     if let Some(error) = &status.database_error {
-        println!("\ndatabase: {error}");
+        say!("\ndatabase: {error}");
     }
     print_clients(&status.clients);
     for notice in &status.notices {
-        println!(
+        say!(
             "\n{:?}: {} {} ({} ago)",
             notice.kind,
             notice.subject,
@@ -100,7 +100,7 @@ fn print_clients(clients: &[ClientView]) {
             .filter(|one| one.state.key() == wanted)
             .count()
     };
-    println!(
+    say!(
         "\n{} clients: {} running, {} booting, {} off, {} waiting for approval, {} with a fault",
         clients.len(),
         count("running"),
@@ -113,7 +113,7 @@ fn print_clients(clients: &[ClientView]) {
         .iter()
         .filter(|one| matches!(one.state, ClientState::Fault { .. }))
     {
-        println!(
+        say!(
             "  seat {} ({}): {}",
             one.seat,
             one.name,

@@ -10,6 +10,7 @@ use dess_node::supervisor::{SupervisorOptions, supervise};
 use super::services;
 use crate::arguments::GlobalArguments;
 use crate::config::Config;
+use crate::output::say;
 use crate::service::{make_directories, stop_signal};
 
 /// Runs all services until Ctrl-C or SIGTERM.
@@ -23,7 +24,7 @@ pub(super) async fn up(config: &Config, global: &GlobalArguments) -> Result<Exit
     };
     let listen = config.web.listen;
     supervise(options, stop_signal()?, move |statuses| {
-        announce(&statuses, listen, &paths)
+        announce(&statuses, listen, &paths);
     })
     .await?;
     Ok(ExitCode::SUCCESS)
@@ -34,7 +35,7 @@ pub(super) fn print_setup_code(paths: &Paths) -> Result<ExitCode> {
     let path = paths.runtime.join("setup-code");
     let code = std::fs::read_to_string(&path)
         .context("there is no set-up code: the owner is set up already, or dess is not running")?;
-    println!("{}", code.trim());
+    say!("{}", code.trim());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,11 +61,11 @@ fn announce(statuses: &[ServiceStatus], listen: std::net::SocketAddr, paths: &Pa
     {
         return;
     }
-    println!(
+    say!(
         "\nDESS is in service; the admin page is at port {}",
         listen.port()
     );
     if let Ok(code) = std::fs::read_to_string(paths.runtime.join("setup-code")) {
-        println!("first visit: set-up code {}", code.trim());
+        say!("first visit: set-up code {}", code.trim());
     }
 }
