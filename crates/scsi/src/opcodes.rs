@@ -137,18 +137,24 @@ static SUPPORTED: &[Supported] = &[
     plain(&[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
 ];
 
-/// The parameter data of REPORT SUPPORTED OPERATION CODES.
-pub(crate) fn report(query: &OpcodeQuery) -> Result<Vec<u8>, Sense> {
+/// The parameter data of REPORT SUPPORTED OPERATION CODES; UNMAP is there on a thin disk only.
+pub(crate) fn report(query: &OpcodeQuery, thin: bool) -> Result<Vec<u8>, Sense> {
     match query.options {
-        0 => Ok(report_all(query.timeouts)),
-        1..=3 => report_one(query),
+        0 => Ok(report_all(query.timeouts, thin)),
+        1..=3 => report_one(query, thin),
         _ => Err(Sense::cdb_field(2, Some(2))),
     }
 }
 
-fn report_all(timeouts: bool) -> Vec<u8> {
+fn supported(thin: bool) -> impl Iterator<Item = &'static Supported> {
+    SUPPORTED
+        .iter()
+        .filter(move |one| thin || one.opcode != opcode::UNMAP)
+}
+
+fn report_all(timeouts: bool, thin: bool) -> Vec<u8> {
     let mut data = vec![0; 4];
-    for command in SUPPORTED {
+    for command in supported(thin) {
         let mut flags = u8::from(command.service_action.is_some());
         if timeouts {
             flags |= 0x02;
@@ -166,9 +172,8 @@ fn report_all(timeouts: bool) -> Vec<u8> {
     data
 }
 
-fn report_one(query: &OpcodeQuery) -> Result<Vec<u8>, Sense> {
-    let mut same_opcode = SUPPORTED
-        .iter()
+fn report_one(query: &OpcodeQuery, thin: bool) -> Result<Vec<u8>, Sense> {
+    let mut same_opcode = supported(thin)
         .filter(|one| one.opcode == query.opcode)
         .peekable();
     let has_actions = same_opcode

@@ -1,6 +1,6 @@
 //! A logical unit as its initiator sees it, and the answers that need no data of the disk.
 
-use crate::command::Query;
+use crate::command::{Medium, Query};
 use crate::{LOGICAL_BLOCK_BYTES, ModeState, PHYSICAL_BLOCK_EXPONENT, Sense};
 use crate::{inquiry, mode, opcodes};
 
@@ -75,7 +75,9 @@ impl LogicalUnit {
             Query::ModeSense(ref query) => (mode::sense(self, state, query)?, query.allocation),
             Query::ReadCapacity10 => (self.capacity_10(), u32::MAX),
             Query::ReadCapacity16 { allocation } => (self.capacity_16(), allocation),
-            Query::SupportedOpcodes(ref query) => (opcodes::report(query)?, query.allocation),
+            Query::SupportedOpcodes(ref query) => {
+                (opcodes::report(query, self.thin)?, query.allocation)
+            }
             Query::ReadDefectData {
                 twelve,
                 format,
@@ -109,6 +111,29 @@ impl LogicalUnit {
             | Query::ReadDefectData { .. } => return Err(Sense::LUN_NOT_SUPPORTED),
         };
         Ok(truncated(data, allocation))
+    }
+
+    /// Checks a command against what this disk is: its size, its kind, and whether it may be
+    /// written (MODE SELECT may forbid it).
+    ///
+    /// # Errors
+    /// LOGICAL BLOCK ADDRESS OUT OF RANGE, WRITE PROTECTED, or for a request to give back space of
+    /// a disk that is not thin, INVALID COMMAND OPERATION CODE or INVALID FIELD IN CDB.
+    pub fn admit(&self, medium: &Medium, state: &ModeState) -> Result<(), Sense> {
+        match medium {
+            Medium::Unmap { .. } if !self.thin => return Err(Sense::INVALID_OPCODE),
+            Medium::WriteSame { unmap: true, .. } if !self.thin => {
+                return Err(Sense::cdb_field(1, Some(3)));
+            }
+            _ => {}
+        }
+        if let Some(range) = medium.range() {
+            range.check(self.capacity_blocks)?;
+        }
+        if medium.writes() && (self.read_only || state.software_write_protect) {
+            return Err(Sense::WRITE_PROTECTED);
+        }
+        Ok(())
     }
 
     /// Size in bytes.

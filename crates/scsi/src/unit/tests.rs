@@ -1,6 +1,6 @@
 use super::*;
 use crate::command::OpcodeQuery;
-use crate::{BlockRange, Command, Medium, decode};
+use crate::{BlockRange, Command, decode};
 
 fn unit() -> LogicalUnit {
     LogicalUnit {
@@ -156,4 +156,28 @@ fn ranges_are_checked_without_overflow() {
     );
     let read = Command::Medium(Medium::Read(range(0, 1)));
     assert_eq!(read.data_out_bytes(), 0);
+}
+
+#[test]
+fn a_disk_that_is_not_thin_takes_no_unmap_and_a_read_only_one_no_writes() {
+    let state = ModeState::default();
+    let range = BlockRange { lba: 0, blocks: 8 };
+    let unmap = Medium::Unmap { length: 24 };
+    let same = |unmap| Medium::WriteSame {
+        range,
+        unmap,
+        no_data: false,
+    };
+    let mut unit = unit();
+    assert_eq!(unit.admit(&unmap, &state), Ok(()));
+    unit.thin = false;
+    assert_eq!(unit.admit(&unmap, &state), Err(Sense::INVALID_OPCODE));
+    assert_eq!(unit.admit(&same(false), &state), Ok(()));
+    assert!(unit.admit(&same(true), &state).is_err());
+    unit.read_only = true;
+    assert_eq!(
+        unit.admit(&same(false), &state),
+        Err(Sense::WRITE_PROTECTED)
+    );
+    assert_eq!(unit.admit(&Medium::Read(range), &state), Ok(()));
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dess_disk::BlockDevice;
 use dess_scsi::{
-    Attentions, Command, LogicalUnit, Medium, ModeSelect, ModeState, PersistentError, PersistentIn,
+    Attentions, Command, LogicalUnit, ModeSelect, ModeState, PersistentError, PersistentIn,
     PersistentOut, PersistentReservations, Reservation, Sense,
 };
 
@@ -63,18 +63,9 @@ impl Unit {
             return Err(Denial::ReservationConflict);
         }
         if let Command::Medium(medium) = command {
-            self.admit_medium(&shared.mode, medium)
+            self.description
+                .admit(medium, &shared.mode)
                 .map_err(Denial::Sense)?;
-        }
-        Ok(())
-    }
-
-    fn admit_medium(&self, mode: &ModeState, medium: &Medium) -> Result<(), Sense> {
-        if let Some(range) = medium.range() {
-            range.check(self.description.capacity_blocks)?;
-        }
-        if medium.writes() && (self.description.read_only || mode.software_write_protect) {
-            return Err(Sense::WRITE_PROTECTED);
         }
         Ok(())
     }
