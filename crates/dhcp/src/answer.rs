@@ -80,8 +80,8 @@ pub(crate) fn add_network(options: &mut Options, subnet: &Subnet, subject: Subje
         let servers: Vec<u8> = subnet.dns.iter().flat_map(Ipv4Addr::octets).collect();
         options.set(code::DOMAIN_NAME_SERVER, servers);
     }
-    if let Some(client) = subject.client.filter(|client| !client.name.is_empty()) {
-        options.set(code::HOST_NAME, client.name.as_bytes());
+    if let Some(client) = subject.client {
+        options.set(code::HOST_NAME, host_name(client));
     }
     if network.prefix_len() < 31 {
         options.set_address(code::BROADCAST_ADDRESS, network.broadcast());
@@ -167,6 +167,22 @@ pub(crate) fn encode(mut reply: Message, limit: usize) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
+}
+
+/// The client's name if it is a host name (RFC 1123 §2.1); names for people, in Korean say, are
+/// refused or mangled by systems, so the seat number stands in.
+fn host_name(client: &ClientEntry) -> String {
+    let name = client.name.as_bytes();
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let is_label = (1..=63).contains(&name.len())
+        && name.iter().all(legal)
+        && !name.starts_with(b"-")
+        && !name.ends_with(b"-");
+    if is_label {
+        client.name.clone()
+    } else {
+        format!("seat-{}", client.seat)
+    }
 }
 
 /// RFC 4173 §5, for the registered and approved client with an image.

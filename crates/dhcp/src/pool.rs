@@ -54,6 +54,16 @@ impl Pool {
         }
     }
 
+    /// The pool after the site changed: addresses passed over because they were reserved may be
+    /// free now, so it starts over. Results of probes stay.
+    pub(crate) fn renewed(self, leases: &LeaseTable) -> Self {
+        Self {
+            ready: self.ready,
+            probing: self.probing,
+            ..Self::new(self.range, leases)
+        }
+    }
+
     /// The pool's range.
     pub(crate) fn range(&self) -> AddressRange {
         self.range

@@ -35,14 +35,14 @@ impl Supply {
     }
 
     /// Makes the pools anew for a new revision of the site. A pool whose range did not change
-    /// keeps its order.
+    /// keeps what its probes found.
     pub(crate) fn rebuild(&mut self, site: &SiteIndex) {
         let mut former: Vec<_> = self.pools.drain(..).flatten().collect();
         for subnet in &site.snapshot().subnets {
             let pool = subnet.pool.map(|range| {
                 let same = former.iter().position(|pool| pool.range() == range);
                 match same {
-                    Some(at) => former.swap_remove(at),
+                    Some(at) => former.swap_remove(at).renewed(&self.leases),
                     None => Pool::new(range, &self.leases),
                 }
             });

@@ -39,3 +39,17 @@ pub(crate) fn check(configured: &[String]) -> Result<(), ServeError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_is_named_with_those_that_exist() {
+        assert!(check(&["lo".to_owned()]).is_ok());
+        let error = check(&["lo".to_owned(), "eno99".to_owned()]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("eno99") && text.contains("lo"), "{text}");
+        assert!(matches!(check(&[]), Err(ServeError::NoInterfaces { .. })));
+    }
+}

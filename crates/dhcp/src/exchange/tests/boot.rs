@@ -115,6 +115,24 @@ fn only_the_system_is_told_router_name_servers_and_its_name() {
 }
 
 #[test]
+fn a_name_that_is_no_host_name_is_replaced_by_the_seat() {
+    let long = "x".repeat(64);
+    for (name, told) in [
+        ("pc-7", "pc-7"),
+        ("3번 좌석", "seat-1"),
+        ("-pc", "seat-1"),
+        ("pc.example", "seat-1"),
+        ("", "seat-1"),
+        (&long, "seat-1"),
+    ] {
+        let mut site = snapshot(DhcpMode::Server);
+        site.clients[0].name = name.into();
+        let offer = reply(&Room::with(site).send(&discover(SEAT, DHCLIENT))).unwrap();
+        assert_eq!(text(&offer, 12).as_deref(), Some(told), "{name}");
+    }
+}
+
+#[test]
 fn held_and_unknown_pcs_boot_to_a_waiting_screen_and_are_announced_now_and_then() {
     for mac in [HELD, STRANGER] {
         let ipxe = offer(mac, IPXE);

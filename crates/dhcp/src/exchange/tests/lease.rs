@@ -157,6 +157,22 @@ fn a_running_client_keeps_its_address_when_its_reservation_changes_and_moves_at_
 }
 
 #[test]
+fn an_address_that_is_reserved_no_longer_comes_back_into_the_pool() {
+    let mut site = snapshot(DhcpMode::Server);
+    site.clients[0].address = Some(ip(100));
+    let mut room = Room::with(site);
+    for number in 1..4 {
+        let mac = MacAddr([2, 0, 0, 0, 0, number]);
+        assert_eq!(room.lease(mac, DHCLIENT).0, ip(100 + number));
+    }
+    assert_eq!(room.offered(STRANGER, DHCLIENT), None);
+    let mut changed = snapshot(DhcpMode::Server);
+    changed.revision = 2;
+    room.adopt(changed);
+    assert_eq!(room.offered(STRANGER, DHCLIENT), Some(ip(100)));
+}
+
+#[test]
 fn leases_outlive_the_process_and_renewals_are_told_from_first_leases() {
     let mut room = Room::new();
     let (seat, first) = room.lease(SEAT, DHCLIENT);
