@@ -35,6 +35,14 @@ impl Drop for Program {
     }
 }
 
+/// A dnsmasq that gives the addresses .200 to .210.
+fn dnsmasq(room: &Room, node: &str) -> Program {
+    let mut command = room.on(node, &["dnsmasq", "-d", "-C", "/dev/null", "-p", "0"]);
+    command.args(["--no-ping", "--dhcp-leasefile=/dev/null", "--user=root"]);
+    command.arg("--dhcp-range=10.99.0.200,10.99.0.210,1h");
+    Program(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
 /// One lease by ISC dhclient; the text of its lease file.
 fn dhclient(room: &Room, node: &str) -> String {
     let [leases, pid, script] = ["dh.leases", "dh.pid", "dh.sh"].map(|name| room.file(name));
@@ -178,20 +186,7 @@ fn steps_and_foreign_servers_are_told_to_node() {
     assert_eq!(acknowledged, Some((pc, DhcpPhase::Firmware)));
 
     room.add_address("rogue", "10.99.0.66/24");
-    let rogue_server = Program(
-        room.on(
-            "rogue",
-            &["dnsmasq", "-d", "-C", "/dev/null", "-p", "0", "--no-ping"],
-        )
-        .args([
-            "--dhcp-range=10.99.0.200,10.99.0.210,1h",
-            "--dhcp-leasefile=/dev/null",
-        ])
-        .arg("--user=root")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap(),
-    );
+    let rogue_server = dnsmasq(&room, "rogue");
     let heard = (0..10).find_map(|_| {
         room.udhcpc("pc", &["-B"]);
         event(
@@ -304,4 +299,45 @@ fn a_changed_interface_list_and_a_replaced_interface_are_served_without_a_restar
         room::run(&["ip", "-n", node, "link", "set", "eth0", "up"]);
     }
     until("the new interface is served", || room.udhcpc("pc", &[]));
+}
+
+#[test]
+fn as_proxy_it_leaves_the_addresses_to_the_sites_own_dnsmasq() {
+    serve_if_told();
+    let room = room("g", &["server", "own", "pc"]);
+    room.add_address("own", "10.99.0.2/24");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut events = {
+        let _context = runtime.enter();
+        EventReceiver::bind(&room.paths().events()).unwrap()
+    };
+    room.publish(&site(DhcpMode::Proxy));
+    let _server = room.start("as_proxy_it_leaves_the_addresses_to_the_sites_own_dnsmasq");
+    let _own = dnsmasq(&room, "own");
+    let lease = until("dnsmasq gives an address", || room.udhcpc("pc", &["-B"]));
+    assert_eq!(lease.value("serverid"), Some("10.99.0.2"));
+    assert!(lease.value("ip").unwrap().starts_with("10.99.0.2"));
+    // udhcpc is no PXE ROM (it takes even an offer without an address), but it asks like one.
+    let mut options = AS_PXE.to_vec();
+    options.push("-B");
+    room.udhcpc("pc", &options);
+    let offer = event(&runtime, &mut events, room::PATIENCE, |kind| match kind {
+        EventKind::DhcpOffer {
+            address, boot_file, ..
+        } => Some((*address, boot_file.clone())),
+        _ => None,
+    });
+    assert_eq!(offer, Some((None, Some("undionly.kpxe".into()))));
+    // The overheard answers are looked at ten times a second; a report would be there by now.
+    let rogue = event(
+        &runtime,
+        &mut events,
+        Duration::from_secs(1),
+        |kind| match kind {
+            EventKind::RogueDhcp { server, .. } => Some(*server),
+            _ => None,
+        },
+    );
+    assert_eq!(rogue, None);
+    assert!(room.journal().is_empty());
 }

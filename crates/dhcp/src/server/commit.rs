@@ -144,3 +144,6 @@ impl Writer {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
