@@ -8,7 +8,7 @@ mod room;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dess_dhcp::BindingState;
@@ -340,4 +340,40 @@ fn as_proxy_it_leaves_the_addresses_to_the_sites_own_dnsmasq() {
     );
     assert_eq!(rogue, None);
     assert!(room.journal().is_empty());
+}
+
+/// A small file system over the room's directory, gone with the test.
+struct SmallDisk(String);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_no_pc_from_booting() {
+    serve_if_told();
+    let room = room("h", &["server", "pc"]);
+    let directory = room.directory.path().to_str().unwrap().to_owned();
+    room::run(&[
+        "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", &directory,
+    ]);
+    let disk = SmallDisk(directory);
+    room.publish(&site(DhcpMode::Server));
+    // What the test's own client needs is there before the rest is filled.
+    let script = room.file("udhcpc.sh");
+    fs::write(&script, "#!/bin/sh\necho \"$1 $ip\"\n").unwrap();
+    room::make_executable(&script);
+    let server = room.start("a_full_disk_keeps_no_pc_from_booting");
+    let filled = fs::write(room.file("filler"), vec![1; 64 * 1024]);
+    assert!(filled.is_err(), "the disk is meant to be full");
+    let fixed = [
+        "busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-T", "1", "-s",
+    ];
+    let output = room.on("pc", &fixed).arg(script).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("bound 10.99.0.1"), "{told}");
+    drop(server);
+    drop(disk);
 }

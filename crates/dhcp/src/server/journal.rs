@@ -66,7 +66,7 @@ impl Journal {
             reserved: bytes.len() as u64,
         };
         // A tail that is no whole record is overwritten, its rest with zeros.
-        journal.reserve(used).map_err(|e| failed("extend", e))?;
+        journal.reserve(used);
         sync_directory(path).map_err(|e| failed("sync the directory of", e))?;
         Ok((journal, content.records))
     }
@@ -134,26 +134,29 @@ impl Journal {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.used + bytes.len() as u64;
-        self.reserve(end)?;
+        self.reserve(end);
         self.file.write_all_at(bytes, self.used)?;
         self.file.sync_data()?;
         self.used = end;
         Ok(())
     }
 
-    /// Makes sure that zeros follow up to `end` and some more.
-    fn reserve(&mut self, end: u64) -> io::Result<()> {
+    /// Makes sure that zeros follow up to `end` and some more. Only syncs get slower without.
+    fn reserve(&mut self, end: u64) {
         let whole = self.reserved - self.reserved % RECORD_BYTES as u64;
         if whole > end && whole == self.reserved {
-            return Ok(());
+            return;
         }
         let from = whole.max(self.used);
         let until = end.next_multiple_of(RESERVE_BYTES) + RESERVE_BYTES;
         let zeros = vec![0; usize::try_from(until - from).unwrap_or(0)];
-        self.file.write_all_at(&zeros, from)?;
-        self.file.sync_all()?;
-        self.reserved = until;
-        Ok(())
+        let written = self.file.write_all_at(&zeros, from);
+        match written.and_then(|()| self.file.sync_all()) {
+            Ok(()) => self.reserved = until,
+            Err(error) => {
+                tracing::debug!(%error, "no space reserved in {}", self.path.display());
+            }
+        }
     }
 }
 
