@@ -6,6 +6,7 @@ use askama::Template;
 use axum::Json;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -185,9 +186,7 @@ impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::NotFound { .. } => Self::NotFound,
-            OperationError::NoSite | OperationError::Store(_) => {
-                Self::Trouble(Trouble::of(&error))
-            }
+            OperationError::NoSite | OperationError::Store(_) => Self::Trouble(Trouble::of(&error)),
             OperationError::Invalid { .. }
             | OperationError::Conflict { .. }
             | OperationError::SiteExists { .. }
@@ -232,24 +231,30 @@ pub(crate) async fn show_problems(
     let (parts, body) = request.into_parts();
     let visitor = Visitor::of(&parts);
     let mut response = next.run(Request::from_parts(parts, body)).await;
-    let problem =
-        response
-            .extensions_mut()
-            .remove::<Problem>()
-            .or_else(|| match response.status() {
-                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Problem::NotFound),
-                StatusCode::FORBIDDEN => Some(Problem::Forged),
-                StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                    Some(Problem::Malformed)
-                }
-                StatusCode::UNSUPPORTED_MEDIA_TYPE => Some(Problem::Malformed),
-                StatusCode::PAYLOAD_TOO_LARGE => Some(Problem::TooLarge),
-                StatusCode::GATEWAY_TIMEOUT => Some(Problem::Slow),
-                _ => None,
-            });
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .or_else(|| bare_refusal(&response));
     match problem {
         Some(problem) => render(&app, &visitor, problem).await,
         None => response,
+    }
+}
+
+/// What a layer below refused without words; a page or JSON has its own.
+fn bare_refusal(response: &Response) -> Option<Problem> {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let has_words = kind.is_some_and(|kind| !kind.as_bytes().starts_with(b"text/plain"));
+    match response.status() {
+        _ if has_words => None,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Problem::NotFound),
+        StatusCode::FORBIDDEN => Some(Problem::Forged),
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => Some(Problem::Malformed),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Problem::TooLarge),
+        StatusCode::GATEWAY_TIMEOUT => Some(Problem::Slow),
+        _ => None,
     }
 }
 

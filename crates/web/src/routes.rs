@@ -95,3 +95,6 @@ fn pages() -> Router<App> {
 fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,7 +206,11 @@ pub(crate) fn boot(outcome: BootOutcome, steps: &[(Stage, u64)]) -> BootAttemptV
         steps: steps
             .iter()
             .map(|(stage, offset_ms)| StepView {
-                at: Timestamp(started.0 + i64::try_from(*offset_ms).unwrap()),
+                at: Timestamp(
+                    started
+                        .0
+                        .saturating_add(i64::try_from(*offset_ms).unwrap_or(i64::MAX)),
+                ),
                 offset_ms: *offset_ms,
                 stage: *stage,
                 detail: if *stage == Stage::Loader {

@@ -8,6 +8,7 @@ use dess_node::operations::{
 };
 use dess_node::supervisor::protocol::ServiceStatus;
 use dess_node::supervisor::{self};
+use dess_store::StoreError;
 
 /// Notices of this many milliseconds back are shown.
 const NOTICES_WITHIN_MS: u64 = 10 * 60 * 1000;
@@ -50,7 +51,9 @@ pub(crate) enum Trouble {
 impl Trouble {
     pub(crate) fn of(error: &OperationError) -> Self {
         match error {
-            OperationError::NoSite => Self::NoSite,
+            OperationError::NoSite | OperationError::Store(StoreError::Missing { .. }) => {
+                Self::NoSite
+            }
             other => Self::Database(chain(other)),
         }
     }

@@ -161,6 +161,8 @@ super::phrases! {
     fault_e23_next,
     fault_e24,
     fault_e24_next,
+    fault_e31,
+    fault_e31_next,
     fault_other,
     fault_other_next,
     fault_seat,

@@ -42,7 +42,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     setup_code_wrong: Phrase(
         "설정 코드가 맞지 않습니다. 서버에 표시된 코드를 그대로 입력하십시오.",
     ),
-    setup_name_wrong: Phrase("아이디는 1~64자이며 앞뒤에 공백을 둘 수 없습니다."),
+    setup_name_wrong: Phrase("아이디는 글자, 숫자, - _ . 로 1~63자입니다."),
     setup_password_short: Phrase("비밀번호는 8자 이상이어야 합니다."),
     setup_password_differs: Phrase("두 비밀번호가 서로 다릅니다. 다시 입력하십시오."),
     setup_do: Phrase("계정 만들고 시작하기"),
@@ -185,6 +185,8 @@ pub(super) const CATALOG: Catalog = Catalog {
     fault_e23_next: Phrase("이 PC의 랜선과 스위치 포트를 확인하십시오."),
     fault_e24: Phrase("부팅을 되풀이합니다 (무한 재부팅)."),
     fault_e24_next: Phrase("클라이언트를 초기화하십시오."),
+    fault_e31: Phrase("예약된 주소와 다른 IP 주소로 부팅하려 했습니다."),
+    fault_e31_next: Phrase("같은 네트워크에 공유기 등 다른 DHCP 서버가 있는지 확인하십시오."),
     fault_other: Phrase("부팅하지 못했습니다."),
     fault_other_next: Phrase("PC를 껐다 켜고, 계속되면 초기화하십시오."),
     fault_seat: Phrase("{seat}번 좌석 부팅 실패"),

@@ -9,6 +9,7 @@ use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
 use axum::http::header::SET_COOKIE;
 use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
+use dess_node::operations::OperationError;
 use serde::Deserialize;
 
 use super::login::open_session;
@@ -22,9 +23,6 @@ use crate::frame::Frame;
 use crate::problem::Problem;
 use crate::serve::announce_setup_code;
 use crate::visitor::Visitor;
-
-/// Most characters of a user name.
-const NAME_CHARS_MAX: usize = 64;
 
 #[derive(Template)]
 #[template(path = "setup.html")]
@@ -64,12 +62,9 @@ pub(crate) struct SetupForm {
 impl SetupForm {
     fn faults(&self, t: &Catalog) -> Faults {
         let characters = self.password.chars().count();
-        let name_fits = (1..=NAME_CHARS_MAX).contains(&self.name.chars().count())
-            && self.name.trim() == self.name
-            && !self.name.chars().any(char::is_control);
         Faults {
             code: None,
-            name: (!name_fits).then(|| t.setup_name_wrong.into()),
+            name: None,
             password: if !(PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX).contains(&characters) {
                 Some(t.setup_password_short.into())
             } else if self.password != self.again {
@@ -154,16 +149,25 @@ pub(crate) async fn setup(
 }
 
 async fn create(app: &App, visitor: &Visitor, form: SetupForm) -> Result<Response, Problem> {
-    let hash = match app.passwords.hash(form.password).await {
+    let hash = match app.passwords.hash(form.password.clone()).await {
         Ok(hash) => hash,
         Err(PasswordError::Busy) => return Err(Problem::Slow),
         Err(error) => return Err(Problem::internal(&error, "cannot hash a password")),
     };
-    app.feed
-        .operations()
-        .acting_as(format!("web:setup@{}", visitor.peer))
-        .user_create_first(&form.name, &hash)
-        .await?;
+    let operations = app.feed.operations();
+    let operations = operations.acting_as(format!("web:setup@{}", visitor.peer));
+    match operations.user_create_first(&form.name, &hash).await {
+        Ok(()) => {}
+        Err(OperationError::Invalid { .. }) => {
+            let faults = Faults {
+                name: Some(visitor.language.catalog().setup_name_wrong.into()),
+                ..Faults::default()
+            };
+            let page = page(app, visitor, &form, faults)?;
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+        }
+        Err(error) => return Err(error.into()),
+    }
     setup_code_discard(&app.paths);
     tracing::info!(peer = %visitor.peer, "the owner's account was created");
     let cookie = open_session(app, &form.name).await?;

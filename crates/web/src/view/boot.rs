@@ -123,3 +123,6 @@ fn next_stage(shown: &[&StepView]) -> Option<Stage> {
         .chain([Stage::Up])
         .find(|stage| *stage > furthest)
 }
+
+#[cfg(test)]
+mod tests;

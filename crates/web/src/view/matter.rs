@@ -248,6 +248,7 @@ pub(crate) fn fault_words(t: &Catalog, code: &str) -> (Phrase, Phrase) {
         "E22" => (t.fault_e22, t.fault_e22_next),
         "E23" => (t.fault_e23, t.fault_e23_next),
         "E24" => (t.fault_e24, t.fault_e24_next),
+        "E31" => (t.fault_e31, t.fault_e31_next),
         _ => (t.fault_other, t.fault_other_next),
     }
 }

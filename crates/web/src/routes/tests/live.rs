@@ -1,0 +1,133 @@
+//! Server-sent events.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use tokio_stream::StreamExt;
+
+use super::*;
+
+/// One browser's stream.
+struct Events {
+    body: BodyDataStream,
+    text: String,
+}
+
+impl Events {
+    /// The data of the next event of this name, within 10 s.
+    async fn next(&mut self, name: &str) -> String {
+        let wanted = format!("event: {name}\n");
+        let search = async {
+            loop {
+                if let Some(end) = self.text.find("\n\n") {
+                    let event = self.text[..=end].to_owned();
+                    self.text.drain(..end + 2);
+                    if event.contains(&wanted) {
+                        let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                        return data.unwrap_or_default().to_owned();
+                    }
+                    continue;
+                }
+                let chunk = self.body.next().await.expect("the stream goes on").unwrap();
+                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), search)
+            .await
+            .unwrap_or_else(|_| panic!("no event {name}"))
+    }
+
+    async fn change(&mut self) -> serde_json::Value {
+        serde_json::from_str(&self.next("change").await).unwrap()
+    }
+}
+
+async fn watch(hall: &Hall, path: &str) -> Events {
+    let cookies: Vec<_> = hall
+        .cookies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let request = Request::get(path)
+        .header("accept-language", hall.language)
+        .header(COOKIE, cookies.join("; "))
+        .body(Body::empty())
+        .unwrap();
+    let response = hall.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    Events {
+        body: response.into_body().into_data_stream(),
+        text: String::new(),
+    }
+}
+
+fn live_path(page: &str) -> String {
+    let at = page.find("data-live=\"").unwrap() + 11;
+    page[at..].split('"').next().unwrap().to_owned()
+}
+
+async fn with_polling() -> Hall {
+    let hall = Hall::logged_in().await;
+    let app = hall.app.clone();
+    tokio::spawn(async move { app.live.keep_watching().await });
+    hall
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_browser_and_only_the_change() {
+    let mut hall = with_polling().await;
+    let client = hall.add(1, "PC-01").await;
+    hall.add(2, "PC-02").await;
+    let page = hall.get("/").await.text;
+    let mut events = watch(&hall, &live_path(&page)).await;
+    assert!(events.next("hello").await.parse::<i64>().unwrap() > 0);
+    let renamed = dess_node::operations::ClientChange {
+        name: Some("Window".into()),
+        ..Default::default()
+    };
+    hall.operations
+        .client_set(client.id, renamed)
+        .await
+        .unwrap();
+    let id = format!("seat-{}", client.id);
+    let mut change = events.change().await;
+    while change["set"].get(&id).is_none() {
+        change = events.change().await;
+    }
+    let html = change["set"][&id].as_str().unwrap();
+    assert!(html.contains("Window"), "{html}");
+    let others = change["set"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|key| key.starts_with("seat-"));
+    assert_eq!(others.count(), 1, "the other seat did not change: {change}");
+    hall.add(3, "PC-03").await;
+    assert_eq!(events.change().await["seats"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_page_that_is_out_of_date_is_brought_up_to_date_on_connecting() {
+    let mut hall = with_polling().await;
+    hall.add(1, "PC-01").await;
+    hall.get("/").await;
+    let mut events = watch(&hall, "/live/room?seen=0").await;
+    let data = events.next("change").await;
+    assert!(
+        data.contains("\"verdict\"") && data.contains("PC-01"),
+        "{data}"
+    );
+    assert!(!data.contains("<csrf>"), "{data}");
+}
+
+#[tokio::test]
+async fn a_stopping_service_ends_its_streams() {
+    let hall = with_polling().await;
+    let mut events = watch(&hall, "/live/images").await;
+    events.next("hello").await;
+    hall.app.cancel.cancel();
+    let end = async { while events.body.next().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), end)
+        .await
+        .expect("the stream ends");
+}

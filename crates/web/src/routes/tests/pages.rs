@@ -1,0 +1,214 @@
+//! What the pages say.
+
+use super::*;
+use crate::sample::HOSTILE;
+
+#[tokio::test]
+async fn an_empty_room_says_what_to_do_first_in_both_languages() {
+    let mut hall = Hall::logged_in().await;
+    let english = hall.get("/").await.text;
+    assert!(english.contains("<html lang=\"en\""));
+    assert!(english.contains("Import an image") && english.contains("Power on a PC"));
+    hall.language = "ko-KR,ko;q=0.9,en;q=0.8";
+    let korean = hall.get("/").await.text;
+    assert!(korean.contains("<html lang=\"ko\""));
+    assert!(korean.contains("이미지를 가져오십시오") && korean.contains("PC를 켜십시오"));
+    assert_eq!(
+        hall.get("/language/en?back=/images").await.location(),
+        "/images"
+    );
+    assert!(
+        hall.get("/").await.text.contains("<html lang=\"en\""),
+        "the choice beats the browser"
+    );
+    assert_eq!(
+        hall.get("/language/ko?back=//evil.test").await.location(),
+        "/"
+    );
+}
+
+#[tokio::test]
+async fn the_room_shows_seats_and_filters_them_without_script() {
+    let mut hall = Hall::logged_in().await;
+    let first = hall.add(1, "PC-01").await;
+    hall.add(2, "카운터").await;
+    let page = hall.get("/").await.text;
+    assert_eq!(page.matches("class=\"seat\"").count(), 2);
+    assert!(
+        page.contains("data-seat=\"1\" data-state=\"off\""),
+        "{page}"
+    );
+    assert!(page.contains("2 seats have no image"));
+    assert!(page.contains("data-service=\"iscsi\" data-health=\"unknown\""));
+    let found = hall.get("/?q=%EC%B9%B4%EC%9A%B4%ED%84%B0").await.text;
+    let id = format!("id=\"seat-{}\"", first.id);
+    let card = found.split(&id).nth(1).unwrap().split('>').next().unwrap();
+    assert!(card.ends_with(" hidden"), "{card}");
+    let none = hall.get("/?state=fault").await.text;
+    assert!(none.contains("id=\"none\">No seat matches."), "{none}");
+    assert!(
+        hall.get("/?view=list")
+            .await
+            .text
+            .contains("id=\"seats\" data-view=\"list\"")
+    );
+}
+
+#[tokio::test]
+async fn hostile_text_stays_text() {
+    let mut hall = Hall::logged_in().await;
+    let client = hall.add(1, "PC-01").await;
+    let csrf = hall.csrf().await;
+    let path = format!("/clients/{}/settings", client.id);
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("seat", "1"),
+        ("name", HOSTILE),
+        ("image", ""),
+        ("policy", ""),
+    ];
+    let answer = hall.post(&path, &fields).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(!answer.text.contains("<script>alert"), "{}", answer.text);
+    let query = crate::problem::encode(HOSTILE);
+    let search = hall
+        .get(&format!("/?q={query}&state=%3Cscript%3Ealert"))
+        .await;
+    assert_eq!(search.status, StatusCode::OK);
+    assert!(!search.text.contains("<script>alert"));
+    hall.cookies.clear();
+    let login = hall.get(&format!("/login?back={query}")).await;
+    assert!(!login.text.contains("<script>alert"));
+}
+
+#[tokio::test]
+async fn a_clients_settings_are_changed_and_wrong_ones_named() {
+    let mut hall = Hall::logged_in().await;
+    let first = hall.add(1, "PC-01").await;
+    hall.add(2, "PC-02").await;
+    let csrf = hall.csrf().await;
+    let path = format!("/clients/{}", first.id);
+    let page = hall.get(&path).await.text;
+    assert!(
+        page.contains("52:54:00:77:00:01") && page.contains("It has not booted yet."),
+        "{page}"
+    );
+    let fields = |seat| {
+        [
+            ("csrf", csrf.as_str()),
+            ("seat", seat),
+            ("name", "창가"),
+            ("image", ""),
+            ("policy", "persistent"),
+        ]
+    };
+    let answer = hall.post(&format!("{path}/settings"), &fields("2")).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer.text.contains("Seat 2 is already used by"),
+        "{}",
+        answer.text
+    );
+    let answer = hall.post(&format!("{path}/settings"), &fields("7")).await;
+    assert_eq!(answer.location(), format!("{path}?done=saved"));
+    let changed = hall.operations.client_find("창가").await.unwrap();
+    assert_eq!((changed.seat, changed.policy_inherited), (7, false));
+    let reset = hall.get(&format!("{path}/reset")).await.text;
+    assert!(
+        reset.contains("data-confirm=\"reset\"") && reset.contains("is lost for good"),
+        "{reset}"
+    );
+    let answer = hall
+        .post(
+            &format!("{path}/reset"),
+            &[("csrf", &csrf), ("force", "false")],
+        )
+        .await;
+    assert_eq!(
+        answer.location(),
+        format!("{path}?done=reset_later"),
+        "no iSCSI service runs here"
+    );
+}
+
+#[tokio::test]
+async fn an_import_is_queued_and_shown_and_a_wrong_path_is_named() {
+    let mut hall = Hall::logged_in().await;
+    let csrf = hall.csrf().await;
+    let source = hall.directory.path().join("disk.raw");
+    let missing = [
+        ("csrf", csrf.as_str()),
+        ("source", "/nowhere.raw"),
+        ("name", "debian"),
+    ];
+    let answer = hall.post("/images/import", &missing).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer.text.contains("value=\"/nowhere.raw\""),
+        "what was typed is kept"
+    );
+    std::fs::write(&source, vec![1; 1 << 20]).unwrap();
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("source", source.to_str().unwrap()),
+        ("name", "debian"),
+    ];
+    let answer = hall.post("/images/import", &fields).await;
+    assert_eq!(answer.location(), "/images?done=import", "{}", answer.text);
+    let page = hall.get("/images?done=import").await.text;
+    assert!(page.contains("data-job-state=\"queued\""), "{page}");
+    assert!(page.contains("The import has started."));
+}
+
+#[tokio::test]
+async fn without_a_database_the_page_says_so_and_shows_the_services() {
+    let mut hall = Hall::logged_in().await;
+    hall.language = "ko";
+    assert_eq!(hall.get("/").await.status, StatusCode::OK);
+    let database = hall.app.paths.database();
+    for suffix in ["db", "db-wal", "db-shm"] {
+        let file = database.with_extension(suffix);
+        if file.exists() {
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+        }
+    }
+    let room = hall.get("/").await;
+    assert!(
+        room.text.contains("data-matter=\"database\""),
+        "{}",
+        room.text
+    );
+    assert!(room.text.contains("데이터베이스를 읽을 수 없음"));
+    assert!(room.text.contains("data-service=\"iscsi\""));
+    assert_eq!(
+        hall.get("/services/iscsi/restart").await.status,
+        StatusCode::OK
+    );
+    hall.cookies.clear();
+    let login = hall.get("/login").await;
+    assert_eq!(login.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        login.text.contains("data-problem=\"database\""),
+        "{}",
+        login.text
+    );
+    assert!(login.text.contains("data-service=\"dhcp\""));
+    assert!(
+        !login.text.contains("dess.db"),
+        "a stranger is told no file names"
+    );
+}
+
+#[tokio::test]
+async fn before_the_site_is_set_up_the_page_names_the_command() {
+    let mut hall = Hall::bare();
+    let page = hall.get("/login").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        page.text.contains("data-problem=\"no_site\""),
+        "{}",
+        page.text
+    );
+    assert!(page.text.contains("Run dess init"));
+}
