@@ -31,6 +31,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/sbin/dhclient", "isc-dhcp-client"),
     ("/usr/bin/tftp", "tftp-hpa"),
     ("/usr/bin/curl", "curl"),
+    ("/usr/bin/qemu-img", "qemu-utils"),
+    ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
+    ("/usr/bin/c++", "g++"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
 ];

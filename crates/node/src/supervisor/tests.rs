@@ -12,10 +12,7 @@ if [ "$name" = boot ]; then
   n=$(cat "$1/tries" 2>/dev/null || echo 0); echo $((n + 1)) > "$1/tries"
   [ "$n" -lt 3 ] && { echo "port 69 is taken"; exit 3; }
 fi
-python3 - <<PY
-import os, socket
-socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1\n", os.environ["NOTIFY_SOCKET"])
-PY
+perl -MSocket -e 'socket(S, PF_UNIX, SOCK_DGRAM, 0); send(S, "READY=1\n", 0, sockaddr_un($ENV{NOTIFY_SOCKET}))'
 trap 'exit 0' TERM
 while :; do sleep 0.05; done
 "#;
