@@ -33,6 +33,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/qemu-img", "qemu-utils"),
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
+    ("/usr/sbin/perfdhcp", "kea-admin"),
     ("/usr/bin/c++", "g++"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
