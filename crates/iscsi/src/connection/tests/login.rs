@@ -24,7 +24,7 @@ const IPXE_OPERATIONAL: &[(&str, &str)] = &[
     ("ErrorRecoveryLevel", "0"),
 ];
 
-/// What EDK2's IScsiDxe offers.
+/// What EDK2's IScsiDxe offers (Debian 12's OVMF, from a capture), in its order.
 const EDK2_OPERATIONAL: &[(&str, &str)] = &[
     ("HeaderDigest", "None"),
     ("DataDigest", "None"),
@@ -39,7 +39,7 @@ const EDK2_OPERATIONAL: &[(&str, &str)] = &[
     ("DataSequenceInOrder", "Yes"),
     ("DefaultTime2Wait", "2"),
     ("DefaultTime2Retain", "20"),
-    ("MaxOutstandingR2T", "16"),
+    ("MaxOutstandingR2T", "1"),
 ];
 
 /// What iscsid offers when it takes over from iscsistart, with digests.
