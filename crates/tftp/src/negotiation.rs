@@ -24,7 +24,8 @@ pub struct Limits {
     pub blksize_max: u16,
     /// Blocks sent before an ACK is awaited (RFC 7440), 1 or more.
     pub windowsize_max: u16,
-    /// Bytes of such a window; a larger one overruns the receive buffers of usual clients.
+    /// Bytes of such a window. The default of 64 KiB fits the receive buffer that Linux gives a
+    /// socket. Seen: atftp loses the tail of each window of 128 KiB and waits for the timer.
     pub window_bytes_max: u32,
 }
 
@@ -33,7 +34,7 @@ impl Default for Limits {
         Self {
             blksize_max: BLKSIZE_MAX,
             windowsize_max: 64,
-            window_bytes_max: 512 * 1024,
+            window_bytes_max: 64 * 1024,
         }
     }
 }
@@ -45,8 +46,10 @@ pub struct Negotiated {
     pub blksize: u16,
     /// Blocks sent before an ACK is awaited.
     pub windowsize: u16,
-    /// Wait before the first retransmission.
+    /// Wait before the first retransmission; the longest one if the client did not ask for it.
     pub timeout: Duration,
+    /// True if the client asked for that wait (RFC 2349), which is then kept.
+    pub timeout_asked: bool,
     /// True if the client asked for the file's size.
     pub size_asked: bool,
     /// The options accepted, as the OACK names them; empty if the client asked for none, and the
@@ -61,6 +64,7 @@ pub fn negotiate(options: &Options<'_>, limits: &Limits, file_bytes: u64) -> Neg
         blksize: BLKSIZE_DEFAULT,
         windowsize: 1,
         timeout: TIMEOUT_DEFAULT,
+        timeout_asked: false,
         size_asked: false,
         accepted: Vec::new(),
     };
@@ -99,6 +103,7 @@ impl Negotiated {
             // The value may not be changed, only accepted or passed over (RFC 2349).
             "timeout" => (1..=TIMEOUT_SECS_MAX).contains(&value).then(|| {
                 self.timeout = Duration::from_secs(value);
+                self.timeout_asked = true;
                 value
             }),
             "tsize" => {

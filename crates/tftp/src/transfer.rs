@@ -6,9 +6,13 @@ use crate::negotiation::Negotiated;
 use crate::packet::{DecodeError, ErrorCode, Packet};
 
 /// Retransmissions without any progress before the client counts as gone.
-const RETRANSMISSIONS_MAX: u32 = 6;
+const RETRANSMISSIONS_MAX: u32 = 8;
 /// The same before its first ACK, when the request may have been forged.
 const FIRST_RETRANSMISSIONS_MAX: u32 = 4;
+/// Shortest wait before the first retransmission: enough for a firmware that writes to its disk.
+const TIMEOUT_MIN: Duration = Duration::from_millis(200);
+/// The wait in round trips, as long as that is between the shortest and the agreed one.
+const TIMEOUT_ROUND_TRIPS: u32 = 4;
 /// Longest wait between two retransmissions, unless the client asked for a longer one.
 const BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// Longest part in bytes that is kept of a client's error message.
@@ -36,6 +40,8 @@ pub struct Transfer {
     /// OACK or ERROR that is to be sent next.
     outgoing: Option<Vec<u8>>,
     event: Option<Event>,
+    /// Round trip of a window: the longest of late (RFC 1123 §4.2.3.2 wants an adaptive timer).
+    round_trip: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -61,6 +67,8 @@ struct Window {
 
 #[derive(Debug)]
 struct Timer {
+    /// When it began to run.
+    started: Option<Instant>,
     /// When to retransmit; none until something was sent.
     deadline: Option<Instant>,
     retransmissions: u32,
@@ -135,6 +143,7 @@ impl Transfer {
             state,
             outgoing,
             event: None,
+            round_trip: None,
         }
     }
 
@@ -158,7 +167,7 @@ impl Transfer {
 
     /// Time has passed; nothing happens before [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
-        let base = self.agreed.timeout;
+        let base = self.timeout();
         let (timer, limit) = match &mut self.state {
             State::Negotiating { timer } => (timer, FIRST_RETRANSMISSIONS_MAX),
             State::Sending(window) if window.acked == 0 => {
@@ -202,7 +211,7 @@ impl Transfer {
 
     /// The next datagram to send, if one may be sent now.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let base = self.agreed.timeout;
+        let base = self.timeout();
         if let Some(packet) = self.outgoing.take() {
             if let State::Negotiating { timer } = &mut self.state {
                 timer.start(now, base);
@@ -261,6 +270,7 @@ impl Transfer {
 
     fn handle_ack(&mut self, now: Instant, number: u16) {
         let last = self.block_count();
+        let base = self.timeout();
         match &mut self.state {
             State::Negotiating { .. } if number == 0 => {
                 self.state = State::Sending(Window::after(0, Timer::idle()));
@@ -269,12 +279,31 @@ impl Transfer {
             }
             State::Sending(window) => {
                 let windowed = self.agreed.windowsize > 1;
-                window.acknowledge(now, number, windowed, self.agreed.timeout);
+                let measured = window.acknowledge(now, number, windowed, base);
+                if let Some(measured) = measured {
+                    let faded = self.round_trip.unwrap_or_default() * 7 / 8;
+                    self.round_trip = Some(faded.max(measured));
+                }
                 if window.acked == last {
-                    self.end(Event::Completed);
+                    return self.end(Event::Completed);
+                }
+                // A fresh timer runs from here, by what was just measured.
+                let base = self.timeout();
+                if let State::Sending(window) = &mut self.state {
+                    window.timer.start(now, base);
                 }
             }
             State::Negotiating { .. } | State::Ended => {}
+        }
+    }
+
+    /// Wait before the first retransmission.
+    fn timeout(&self) -> Duration {
+        match self.round_trip {
+            Some(round_trip) if !self.agreed.timeout_asked => {
+                (round_trip * TIMEOUT_ROUND_TRIPS).clamp(TIMEOUT_MIN, self.agreed.timeout)
+            }
+            Some(_) | None => self.agreed.timeout,
         }
     }
 
@@ -338,14 +367,24 @@ impl Window {
         }
     }
 
-    /// Takes an ACK. Numbers that no block in flight has are late copies and change nothing.
-    fn acknowledge(&mut self, now: Instant, number: u16, windowed: bool, base: Duration) {
+    /// Takes an ACK; gives the round trip if this one measures it. Numbers that no block in flight
+    /// has are late copies and change nothing.
+    fn acknowledge(
+        &mut self,
+        now: Instant,
+        number: u16,
+        windowed: bool,
+        base: Duration,
+    ) -> Option<Duration> {
         let ahead = u64::from(number.wrapping_sub(wire_number(self.acked)));
         let block = self.acked + ahead;
         if block > self.highest {
-            return;
+            return None;
         }
         if ahead > 0 {
+            // The answer to a block sent twice measures nothing (Karn).
+            let first = self.timer.retransmissions == 0;
+            let measured = self.timer.started.filter(|_| first).map(|sent| now - sent);
             // Blocks after it that are in flight arrive out of order there and are each answered
             // with this ACK again; so are copies of the window.
             self.echoes = u64::from(self.timer.retransmissions) + (self.highest - block);
@@ -353,8 +392,9 @@ impl Window {
             self.next = block + 1;
             self.highest = self.highest.max(block);
             self.timer = Timer::idle();
-            self.timer.start(now, base);
-        } else if !windowed {
+            return measured;
+        }
+        if !windowed {
             // Never answered: RFC 1123 §4.2.3.1.
         } else if self.echoes > 0 {
             self.echoes -= 1;
@@ -365,6 +405,7 @@ impl Window {
             self.timer.arm(now, base);
             self.go_back();
         }
+        None
     }
 
     fn go_back(&mut self) {
@@ -375,6 +416,7 @@ impl Window {
 impl Timer {
     fn idle() -> Self {
         Self {
+            started: None,
             deadline: None,
             retransmissions: 0,
         }
@@ -383,6 +425,7 @@ impl Timer {
     /// Starts to run, unless it runs.
     fn start(&mut self, now: Instant, base: Duration) {
         if self.deadline.is_none() {
+            self.started = Some(now);
             self.arm(now, base);
         }
     }

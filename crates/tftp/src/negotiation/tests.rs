@@ -75,6 +75,8 @@ fn values_are_held_to_the_rfcs_and_to_our_limits() {
 fn a_window_of_large_blocks_is_cut_to_its_limit_in_bytes() {
     let options = [("windowsize", "64"), ("blksize", "65464")];
     let read = agreed(&options, Limits::default());
-    assert_eq!((read.blksize, read.windowsize), (65464, 8));
-    assert_eq!(read.accepted, [("windowsize", 8), ("blksize", 65464)]);
+    assert_eq!((read.blksize, read.windowsize), (65464, 1));
+    assert_eq!(read.accepted, [("windowsize", 1), ("blksize", 65464)]);
+    let options = [("blksize", "1468"), ("windowsize", "64")];
+    assert_eq!(agreed(&options, Limits::default()).windowsize, 44);
 }

@@ -152,11 +152,11 @@ fn silence_is_answered_with_growing_waits_and_then_given_up() {
         assert_eq!(sent, [2]);
         lost.handle_timeout(deadline - Duration::from_millis(1));
         assert_eq!(blocks(&mut lost, now), [] as [u16; 0]);
-        waits.push((deadline - now).as_secs());
+        waits.push((deadline - now).as_millis());
         now = deadline;
         lost.handle_timeout(now);
     }
-    assert_eq!(waits, [1, 2, 4, 8, 8, 8, 8]);
+    assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 8000, 8000, 8000]);
     let failure = Failure::TimedOut;
     assert_ended(
         lost,
@@ -168,10 +168,28 @@ fn silence_is_answered_with_growing_waits_and_then_given_up() {
 }
 
 #[test]
+fn the_wait_follows_the_round_trip_within_its_bounds() {
+    let mut now = Instant::now();
+    let mut plain = transfer(&[], 100_000);
+    blocks(&mut plain, now);
+    assert_eq!(plain.poll_timeout(), Some(now + Duration::from_secs(1)));
+    for (block, round_trip_ms, wait_ms) in [(1, 1, 200), (2, 150, 600), (3, 900, 1000)] {
+        now += Duration::from_millis(round_trip_ms);
+        ack(&mut plain, now, block);
+        blocks(&mut plain, now);
+        let deadline = now + Duration::from_millis(wait_ms);
+        assert_eq!(plain.poll_timeout(), Some(deadline), "{round_trip_ms} ms");
+    }
+}
+
+#[test]
 fn the_clients_time_out_is_kept() {
     let now = Instant::now();
     let mut slow = transfer(&[("timeout", "20")], 10);
     slow.poll_transmit(now);
+    assert_eq!(slow.poll_timeout(), Some(now + Duration::from_secs(20)));
+    ack(&mut slow, now, 0);
+    blocks(&mut slow, now);
     assert_eq!(slow.poll_timeout(), Some(now + Duration::from_secs(20)));
 }
 
