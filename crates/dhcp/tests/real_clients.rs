@@ -365,15 +365,16 @@ fn a_full_disk_keeps_no_pc_from_booting() {
     let script = room.file("udhcpc.sh");
     fs::write(&script, "#!/bin/sh\necho \"$1 $ip\"\n").unwrap();
     room::make_executable(&script);
-    let server = room.start("a_full_disk_keeps_no_pc_from_booting");
     let filled = fs::write(room.file("filler"), vec![1; 64 * 1024]);
     assert!(filled.is_err(), "the disk is meant to be full");
+    let server = room.start("a_full_disk_keeps_no_pc_from_booting");
     let fixed = [
         "busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-T", "1", "-s",
     ];
     let output = room.on("pc", &fixed).arg(script).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("bound 10.99.0.1"), "{told}");
+    assert!(room.journal().is_empty(), "the disk was meant to refuse");
     drop(server);
     drop(disk);
 }
