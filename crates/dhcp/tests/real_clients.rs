@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use dess_dhcp::BindingState;
 use dess_model::host::EventReceiver;
-use dess_model::{DhcpMode, DhcpPhase, EventKind, MacAddr};
+use dess_model::{AddressRange, DhcpMode, DhcpPhase, EventKind, MacAddr};
 use room::{Room, SERVER, event, serve_if_told, site, until};
 
 /// udhcpc's options that make it look like a BIOS PXE ROM.
@@ -377,4 +377,49 @@ fn a_full_disk_keeps_no_pc_from_booting() {
     assert!(room.journal().is_empty(), "the disk was meant to refuse");
     drop(server);
     drop(disk);
+}
+
+#[test]
+fn a_client_behind_a_real_relay_agent_gets_an_address_of_its_own_network() {
+    serve_if_told();
+    let room = room("i", &["server", "relay", "pc"]);
+    let [relay, pc] = ["relay", "pc"].map(|node| room.namespace(node));
+    room.add_address("relay", "10.99.0.2/24");
+    // The PC moves from the switch to a cable behind the relay agent.
+    room.run_on("pc", &["ip", "link", "del", "eth0"]);
+    for command in [
+        format!("-n {relay} link add eth1 type veth peer name eth0 netns {pc}"),
+        format!("-n {relay} addr add 10.98.0.254/24 dev eth1"),
+        format!("-n {relay} link set eth1 up"),
+        format!("-n {pc} link set eth0 up"),
+        format!(
+            "-n {} route add 10.98.0.0/24 via 10.99.0.2",
+            room.namespace("server")
+        ),
+    ] {
+        let words: Vec<&str> = std::iter::once("ip").chain(command.split(' ')).collect();
+        room::run(&words);
+    }
+    let mut snapshot = site(DhcpMode::Server);
+    let mut remote = snapshot.subnets[0].clone();
+    remote.network = "10.98.0.0/24".parse().unwrap();
+    remote.router = Some(Ipv4Addr::new(10, 98, 0, 254));
+    remote.pool = Some(AddressRange {
+        first: Ipv4Addr::new(10, 98, 0, 50),
+        last: Ipv4Addr::new(10, 98, 0, 60),
+    });
+    snapshot.subnets.push(remote);
+    room.publish(&snapshot);
+    let _server =
+        room.start("a_client_behind_a_real_relay_agent_gets_an_address_of_its_own_network");
+    let mut agent = room.on("relay", &["dnsmasq", "-d", "-C", "/dev/null", "-p", "0"]);
+    agent.args(["--dhcp-relay=10.98.0.254,10.99.0.1", "--user=root"]);
+    let _agent = Program(agent.stderr(Stdio::null()).spawn().unwrap());
+    let firmware = until("the relay agent works", || room.udhcpc("pc", AS_PXE));
+    assert_eq!(firmware.value("ip"), Some("10.98.0.50"));
+    assert_eq!(firmware.value("siaddr"), Some("10.99.0.1"));
+    // The boot server is beyond the router, so even firmware is told it.
+    assert_eq!(firmware.value("router"), Some("10.98.0.254"));
+    let system = room.udhcpc("pc", &[]).expect("a lease");
+    assert_eq!(system.value("ip"), Some("10.98.0.50"));
 }
