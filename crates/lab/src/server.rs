@@ -69,7 +69,9 @@ impl DessServer {
         };
         let mut init = base(&["init", "--address", SERVER_ADDRESS]);
         init.args(["--interface", SERVER_INTERFACE, "--subnet", SUBNET]);
-        init.args(["--pool", "10.77.0.100-10.77.0.199"]);
+        if options.mode == "server" {
+            init.args(["--pool", "10.77.0.100-10.77.0.199"]);
+        }
         init.args(["--mode", options.mode]);
         init.args(["--registration", options.registration]);
         namespace.run(&mut init, READY_LIMIT)?;
