@@ -236,6 +236,49 @@ fn garbage_ends_its_own_connection_and_is_reported_once() {
 }
 
 #[test]
+fn node_hears_who_logs_in_what_it_reads_and_how_it_ends() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut login = site.login(1);
+    // iPXE's own enterprise number.
+    login.isid = [0x40, 0x00, 0x27, 0x23, 0x12, 0x34];
+    let mut session = ready(&login);
+    for _ in 0..12 {
+        session.read(0, 8).unwrap();
+    }
+    let client = client_id(1);
+    let (kind, opened) = site.event(|event| match event {
+        EventKind::Login {
+            client: of,
+            kind,
+            session,
+            ..
+        } if of == client => Some((kind, session)),
+        _ => None,
+    });
+    assert_eq!(kind, LoginKind::Firmware);
+    let reads = site.event(|event| match event {
+        EventKind::SessionProgress { session, reads, .. } if session == opened => Some(reads),
+        _ => None,
+    });
+    assert_eq!(reads, 10);
+    drop(session);
+    let end = site.event(|event| match event {
+        EventKind::SessionEnded {
+            session,
+            reason,
+            read_bytes,
+            reads,
+            ..
+        } if session == opened => Some((reason, read_bytes, reads)),
+        _ => None,
+    });
+    assert_eq!(end, (SessionEnd::Closed, 12 * 4096, 12));
+    running.stop();
+}
+
+#[test]
 fn a_peer_that_opens_connections_without_logging_in_does_not_keep_sessions_from_working() {
     let site = Site::new();
     let running = site.start();

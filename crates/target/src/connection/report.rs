@@ -14,6 +14,8 @@ use crate::sessions::Session;
 
 /// How often the counters of a working session are reported.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How often a session's failures of the store are reported.
+const FAULT_EVERY: Duration = Duration::from_secs(5);
 /// Commands after which a session is reported for the first time: enough to tell a boot that
 /// works from an empty disk.
 const FIRST_PROGRESS_COMMANDS: u64 = 10;
@@ -22,6 +24,7 @@ const FIRST_PROGRESS_COMMANDS: u64 = 10;
 pub(super) struct Progress {
     next: Instant,
     reported: u64,
+    fault_reported: Option<Instant>,
 }
 
 impl Progress {
@@ -29,7 +32,18 @@ impl Progress {
         Self {
             next: now + PROGRESS_EVERY,
             reported: 0,
+            fault_reported: None,
         }
+    }
+
+    fn may_report_fault(&mut self, now: Instant) -> bool {
+        let due = self
+            .fault_reported
+            .is_none_or(|last| now.saturating_duration_since(last) >= FAULT_EVERY);
+        if due {
+            self.fault_reported = Some(now);
+        }
+        due
     }
 
     /// The next time at which something is to be done.
@@ -149,11 +163,12 @@ impl ConnectionTask {
         });
     }
 
-    pub(super) fn report_fault(&self, fault: &Fault) {
+    /// A store that fails does so for many commands: at most one report in a while per session.
+    pub(super) fn report_fault(&mut self, fault: &Fault) {
         let Some(logged_in) = &self.logged_in else {
             return;
         };
-        if !fault.is_failure() {
+        if !fault.is_failure() || !self.progress.may_report_fault(Instant::now()) {
             return;
         }
         tracing::error!(

@@ -86,3 +86,28 @@ impl From<&Fault> for Sense {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_store_and_a_broken_one_are_told_apart() {
+        let sense = |kind: io::ErrorKind| Sense::from(&Fault::write(4096, 512, kind.into()));
+        assert_eq!(
+            sense(io::ErrorKind::StorageFull),
+            Sense::SPACE_ALLOCATION_FAILED
+        );
+        assert_eq!(
+            sense(io::ErrorKind::ReadOnlyFilesystem),
+            Sense::WRITE_PROTECTED
+        );
+        assert_eq!(
+            sense(io::ErrorKind::Other),
+            Sense::WRITE_ERROR.with_information(8)
+        );
+        let full = Fault::flush(io::ErrorKind::StorageFull.into());
+        assert_eq!(Sense::from(&full), Sense::SPACE_ALLOCATION_FAILED);
+        assert!(full.is_failure());
+    }
+}
