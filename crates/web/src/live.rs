@@ -222,7 +222,10 @@ impl Stream {
 
     async fn send(&self, change: &crate::parts::Change) -> bool {
         match Event::default().event("change").json_data(change) {
-            Ok(event) => self.sender.send(Ok(event)).await.is_ok(),
+            Ok(event) => tokio::select! {
+                sent = self.sender.send(Ok(event)) => sent.is_ok(),
+                () = self.app.cancel.cancelled() => false,
+            },
             Err(error) => {
                 tracing::error!(%error, "cannot write a change of the page");
                 false

@@ -111,7 +111,7 @@ pub(crate) fn client(seat: u32) -> ClientView {
         policy_inherited: true,
         boot_file: None,
         hardware: Hardware {
-            architecture: Some(if seat % 2 == 0 {
+            architecture: Some(if seat.is_multiple_of(2) {
                 Architecture::Bios
             } else {
                 Architecture::UefiX64

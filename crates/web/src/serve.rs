@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dess_model::host::Paths;
 use tokio::net::TcpListener;
@@ -11,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{setup_code_discard, setup_code_provide};
 use crate::app::App;
 use crate::routes::router;
+
+/// How long answers under way may take after the stop was asked for.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the admin page needs.
 #[derive(Clone, Debug)]
@@ -85,7 +89,14 @@ pub async fn serve_on(
     tokio::select! {
         ended = serving => ended.map_err(ServeError::Serve),
         () = app.live.keep_watching() => Ok(()),
+        () = overdue(&cancel) => Ok(()),
     }
+}
+
+/// Some time after `cancel`: a browser that does not take its answer must not hold us up.
+async fn overdue(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(FINISH_WITHIN).await;
 }
 
 /// Offers the set-up code while there is no user, and takes it away once there is one.

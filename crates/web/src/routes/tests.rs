@@ -3,6 +3,7 @@
 mod access;
 mod live;
 mod pages;
+mod services;
 
 use std::net::SocketAddr;
 

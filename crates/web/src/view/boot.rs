@@ -71,11 +71,7 @@ fn boot_row(words: &Wording, boot: &BootAttemptView) -> BootRow {
 }
 
 fn step_rows(words: &Wording, boot: &BootAttemptView) -> Vec<StepRow> {
-    let shown: Vec<&StepView> = boot
-        .steps
-        .iter()
-        .filter(|step| step.stage != Stage::SessionEnded)
-        .collect();
+    let shown = shown_steps(boot);
     let length = shown.last().map_or(0, |step| step.offset_ms).max(1);
     let mut rows = Vec::with_capacity(shown.len() + 1);
     let mut before = 0;
@@ -113,6 +109,22 @@ fn step_rows(words: &Wording, boot: &BootAttemptView) -> Vec<StepRow> {
         });
     }
     rows
+}
+
+/// The steps of the boot itself; of several steps of one stage in a row the last, which is when
+/// the stage was done.
+fn shown_steps(boot: &BootAttemptView) -> Vec<&StepView> {
+    let mut shown: Vec<&StepView> = Vec::new();
+    for step in &boot.steps {
+        if step.stage == Stage::SessionEnded {
+            continue;
+        }
+        match shown.last_mut() {
+            Some(last) if last.stage == step.stage => *last = step,
+            _ => shown.push(step),
+        }
+    }
+    shown
 }
 
 /// The stage that a boot should reach next.

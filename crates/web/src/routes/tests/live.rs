@@ -8,14 +8,14 @@ use tokio_stream::StreamExt;
 use super::*;
 
 /// One browser's stream.
-struct Events {
+pub(super) struct Events {
     body: BodyDataStream,
     text: String,
 }
 
 impl Events {
     /// The data of the next event of this name, within 10 s.
-    async fn next(&mut self, name: &str) -> String {
+    pub(super) async fn next(&mut self, name: &str) -> String {
         let wanted = format!("event: {name}\n");
         let search = async {
             loop {
@@ -37,12 +37,12 @@ impl Events {
             .unwrap_or_else(|_| panic!("no event {name}"))
     }
 
-    async fn change(&mut self) -> serde_json::Value {
+    pub(super) async fn change(&mut self) -> serde_json::Value {
         serde_json::from_str(&self.next("change").await).unwrap()
     }
 }
 
-async fn watch(hall: &Hall, path: &str) -> Events {
+pub(super) async fn watch(hall: &Hall, path: &str) -> Events {
     let cookies: Vec<_> = hall
         .cookies
         .iter()
@@ -61,12 +61,12 @@ async fn watch(hall: &Hall, path: &str) -> Events {
     }
 }
 
-fn live_path(page: &str) -> String {
+pub(super) fn live_path(page: &str) -> String {
     let at = page.find("data-live=\"").unwrap() + 11;
     page[at..].split('"').next().unwrap().to_owned()
 }
 
-async fn with_polling() -> Hall {
+pub(super) async fn with_polling() -> Hall {
     let hall = Hall::logged_in().await;
     let app = hall.app.clone();
     tokio::spawn(async move { app.live.keep_watching().await });

@@ -66,3 +66,21 @@ fn a_boot_without_steps_or_with_steps_in_no_time_is_drawn_all_the_same() {
             .all(|step| step.x <= 1000 && step.width <= 1006)
     );
 }
+
+#[test]
+fn an_offer_and_its_lease_are_one_step_and_the_end_of_the_session_none() {
+    let words = wording(Language::English);
+    let steps = [
+        (Dhcp, 0),
+        (Dhcp, 100),
+        (Loader, 400),
+        (Stage::SessionEnded, 9000),
+    ];
+    let rows = boot_rows(&words, &[boot(BootOutcome::Abandoned, &steps)]);
+    let took: Vec<_> = rows[0]
+        .steps
+        .iter()
+        .map(|step| step.took.as_str())
+        .collect();
+    assert_eq!(took, ["100 ms", "300 ms"]);
+}
