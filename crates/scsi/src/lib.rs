@@ -1,6 +1,6 @@
 //! SCSI commands, VPD and mode pages, sense: SPC-4 and SBC-3 of a thin-provisioned disk, as values.
 //!
-//! [`decode`] turns a CDB into a [`Command`]; a [`LogicalUnit`] answers those that need no data of
+//! [`decode()`] turns a CDB into a [`Command`]; a [`LogicalUnit`] answers those that need no data of
 //! the disk ([`Query`]); what touches data ([`Medium`]) is carried out by the caller, which reports
 //! a failure as [`Sense`].
 

@@ -1,8 +1,8 @@
 //! The iSCSI service: connections, sessions and disks over the pure protocol crates.
 //!
-//! One task owns one connection ([`connection`]): it reads what has arrived, carries out what is in
-//! memory at once, hands the rest to the disk threads ([`engine`]) and sends all answers by one
-//! write. [`site`] says who may reach which disk, [`control`] takes orders of the other services.
+//! One task owns one connection (`connection`): it reads what has arrived, carries out what is in
+//! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
+//! write. `site` says who may reach which disk, [`control`] takes orders of the other services.
 
 mod connection;
 mod control;

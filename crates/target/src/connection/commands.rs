@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
-use dess_scsi::{Command, LogicalUnit, Medium, Query, Sense, decode};
+use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, Query, Sense, decode};
 
 use super::{Completion, ConnectionTask, LoggedIn};
 use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out};
@@ -80,16 +80,7 @@ impl ConnectionTask {
             Command::Query(query) => answer_query(session, unit, &query),
             Command::ModeSelect(select) => {
                 let list = parameter_list(&command.data_out, select.length);
-                match unit.mode_select(&select, &list) {
-                    Ok(changed) => {
-                        if changed {
-                            self.service
-                                .attention_for_others(session, Sense::MODE_CHANGED);
-                        }
-                        Ok(Outcome::Taken(u64::from(select.length)))
-                    }
-                    Err(sense) => Err(sense.into()),
-                }
+                self.mode_select(session, unit, &select, &list)
             }
             Command::PersistentIn { action, allocation } => {
                 let mut data = unit.persistent_in(action);
@@ -103,10 +94,7 @@ impl ConnectionTask {
                         self.service.attention_for_ports(session, &attentions);
                         Ok(Outcome::Taken(u64::from(length)))
                     }
-                    Err(denial) => {
-                        self.deny(command.task, denial);
-                        return;
-                    }
+                    Err(denial) => return self.deny(command.task, denial),
                 }
             }
             Command::Reserve => {
@@ -122,6 +110,20 @@ impl ConnectionTask {
             }
         };
         self.answer(command.task, answer);
+    }
+
+    fn mode_select(
+        &self,
+        session: &Session,
+        unit: &Unit,
+        select: &ModeSelect,
+        list: &[u8],
+    ) -> Result<Outcome, Failure> {
+        if unit.mode_select(select, list)? {
+            self.service
+                .attention_for_others(session, Sense::MODE_CHANGED);
+        }
+        Ok(Outcome::Taken(u64::from(select.length)))
     }
 
     /// Carries out a command on the disk: here, if it waits for nothing, else on a disk thread.

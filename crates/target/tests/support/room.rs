@@ -74,6 +74,41 @@ fn client(seat: u32, policy: BootPolicy, version: VersionRef) -> ClientEntry {
     }
 }
 
+fn snapshot(
+    paths: &Paths,
+    version: VersionRef,
+    portal: SocketAddrV4,
+    clients: Vec<ClientEntry>,
+) -> SiteSnapshot {
+    let name = version_directory(&paths.images(), version);
+    SiteSnapshot {
+        format: SNAPSHOT_FORMAT,
+        revision: 1,
+        compiled_at: Timestamp(1),
+        site_name: "test".into(),
+        registration: Registration::Auto,
+        server: ServerEntry {
+            address: *portal.ip(),
+            interfaces: vec![],
+            http_port: 80,
+            portals: vec![portal],
+        },
+        subnets: vec![],
+        clients,
+        versions: vec![VersionEntry {
+            version,
+            image_name: "test".into(),
+            directory: name
+                .strip_prefix(paths.images())
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .into(),
+            size_bytes: IMAGE_BYTES as u64,
+        }],
+    }
+}
+
 impl Site {
     /// Seat 1 is volatile, seat 2 persistent, seat 3 not approved, seat 4 without an image.
     pub fn new() -> Self {
@@ -109,33 +144,7 @@ impl Site {
             .collect();
         clients[2].approved = false;
         clients[3].version = None;
-        let name = version_directory(&paths.images(), version);
-        let snapshot = SiteSnapshot {
-            format: SNAPSHOT_FORMAT,
-            revision: 1,
-            compiled_at: Timestamp(1),
-            site_name: "test".into(),
-            registration: Registration::Auto,
-            server: ServerEntry {
-                address: *portal.ip(),
-                interfaces: vec![],
-                http_port: 80,
-                portals: vec![portal],
-            },
-            subnets: vec![],
-            clients,
-            versions: vec![VersionEntry {
-                version,
-                image_name: "test".into(),
-                directory: name
-                    .strip_prefix(paths.images())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .into(),
-                size_bytes: IMAGE_BYTES as u64,
-            }],
-        };
+        let snapshot = snapshot(&paths, version, portal, clients);
         write_snapshot(&paths.snapshot(), &snapshot).unwrap();
         let events = UnixDatagram::bind(paths.events()).unwrap();
         events.set_read_timeout(Some(PATIENCE)).unwrap();
