@@ -19,7 +19,7 @@ use crate::{negotiate, to_netascii};
 /// How often a waiting transfer looks at its timer and at the signals.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes read from a file at once; blocks are slices of it.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 /// Largest file in bytes that is converted to netascii; text files are small.
 const NETASCII_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest datagram from a reader that means anything; longer ones are cut (ERROR texts).
