@@ -14,8 +14,8 @@ use super::ServeError;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// As [`RECEIVE_BUFFER_BYTES`], for a socket that only listens along and may miss things.
 const SHARED_BUFFER_BYTES: usize = 256 * 1024;
-/// Send buffer asked for, in bytes.
-const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+/// Send buffer asked for, in bytes: all answers of one sync leave at once.
+const SEND_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Whether the port may be shared with other programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,13 @@ fn open(interface: &str, port: u16, sharing: Sharing) -> io::Result<UdpSocket> {
             SHARED_BUFFER_BYTES
         }
     };
-    // Past net.core.rmem_max only with CAP_NET_ADMIN; without it, what the kernel grants must do.
+    // Past net.core.rmem_max and wmem_max only with CAP_NET_ADMIN; without it, what the kernel grants must do.
     if setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer_bytes).is_err() {
         socket.set_recv_buffer_size(receive_buffer_bytes)?;
     }
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    }
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
     socket.bind(&any.into())?;
     socket.set_nonblocking(true)?;
