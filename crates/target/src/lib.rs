@@ -2,7 +2,7 @@
 //!
 //! One task owns one connection (`connection`): it reads what has arrived, carries out what is in
 //! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
-//! write. `site` says who may reach which disk, [`control`] takes orders of the other services.
+//! write. `site` says who may reach which disk, `control` takes orders of the other services.
 
 mod connection;
 mod control;

@@ -34,8 +34,11 @@ const OUTPUT_BYTES_MAX: usize = 2 << 20;
 const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 /// Pieces of output that one write takes (the kernel's limit is 1024).
 const SLICES_MAX: usize = 256;
-/// Rounds after which other connections of the same thread get their turn.
-const ROUNDS_PER_TURN: u32 = 16;
+/// How often a connection fills and empties its output before others of the same thread get
+/// their turn.
+const ROUNDS_PER_TURN: u32 = 4;
+/// Inputs that were there at once after which others get their turn.
+const TURNS_MAX: u32 = 16;
 /// How long a discovery session may last; it keeps its place among the half-open connections, as
 /// anybody may open one.
 const DISCOVERY_MAX: Duration = Duration::from_secs(30);
@@ -139,31 +142,35 @@ impl ConnectionTask {
 
     /// Serves the connection until it ends and nothing of it runs any more.
     pub(crate) async fn run(mut self) {
-        let mut rounds = 0;
+        let mut turns = 0;
         let end = loop {
-            if let Err(error) = self.work().await {
-                break self.end.unwrap_or(report::end_of(&error));
-            }
+            let more = match self.work().await {
+                Ok(more) => more,
+                Err(error) => break self.end.unwrap_or(report::end_of(&error)),
+            };
             if let Some(end) = self.end {
                 break end;
             }
-            rounds += 1;
-            if rounds >= ROUNDS_PER_TURN {
-                rounds = 0;
+            turns += 1;
+            if more || turns >= TURNS_MAX {
+                turns = 0;
                 tokio::task::yield_now().await;
             }
+            if more {
+                continue;
+            }
             let action = self.wait().await;
-            match self.apply(action) {
-                Ok(()) => {}
-                Err(error) => break report::end_of(&error),
+            if let Err(error) = self.apply(action) {
+                break report::end_of(&error);
             }
         };
         self.finish(end).await;
     }
 
-    /// Carries out what has arrived, as far as the peer takes the answers.
-    async fn work(&mut self) -> io::Result<()> {
-        loop {
+    /// Carries out what has arrived, as far as the peer takes the answers. True if it could go on
+    /// at once, but others shall have their turn before.
+    async fn work(&mut self) -> io::Result<bool> {
+        for _ in 0..ROUNDS_PER_TURN {
             while self.may_take_more() {
                 let Some(event) = self.connection.poll_event() else {
                     break;
@@ -175,11 +182,12 @@ impl ConnectionTask {
             self.send()?;
             let stuck = self.connection.output_bytes() == before;
             let waiting = self.long_reads.iter().any(LongRead::can_go_on);
-            // Go on at once if the kernel made room for what had to stop.
-            if stuck || !(waiting || before >= OUTPUT_BYTES_MAX) {
-                return Ok(());
+            // Go on if the kernel made room for what had to stop.
+            if stuck || self.end.is_some() || !(waiting || before >= OUTPUT_BYTES_MAX) {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     fn may_take_more(&self) -> bool {
