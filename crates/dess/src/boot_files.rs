@@ -2,11 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dess_boot::files::{BootFile, BootFiles, Content, FileError};
+use dess_boot::files::{BootFile, BootFiles, FileError};
 use dess_tftp::server::{FileBody, FileSource, OpenError};
 
 /// The directories that TFTP and HTTP share.
@@ -29,16 +28,7 @@ impl FileBody for Body {
     }
 
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        match &self.0.content {
-            Content::Memory(bytes) => bytes.read_at(offset, length),
-            Content::Disk(file) => {
-                let left = self.0.length.saturating_sub(offset);
-                let length = usize::try_from(left).unwrap_or(length).min(length);
-                let mut buffer = vec![0; length];
-                file.read_exact_at(&mut buffer, offset)?;
-                Ok(buffer.into())
-            }
-        }
+        self.0.read_at(offset, length)
     }
 }
 
