@@ -37,7 +37,7 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     let forgetter = ClientOptions::new("forgetter", Firmware::UefiPxe, "52:54:00:77:00:02");
     let forgetter_pc = room.client(forgetter)?;
     for client in [&keeper_pc, &forgetter_pc] {
-        client.wait_for(&[FIRST_BOOT], BOOT_LIMIT)?;
+        up(client, FIRST_BOOT)?;
         client.run("echo written >/root/note; sync", COMMAND_LIMIT)?;
     }
 
@@ -47,13 +47,13 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     for client in [&keeper_pc, &forgetter_pc] {
         client.start("systemctl reboot")?;
     }
-    keeper_pc.wait_for(&[SECOND_BOOT], BOOT_LIMIT)?;
+    up(&keeper_pc, SECOND_BOOT)?;
     assert_eq!(keeper_pc.run("cat /root/note", COMMAND_LIMIT)?, "written");
     keeper_pc.run(
         &format!("mount /data && lab-verify /data/records {RECORDS}"),
         COMMAND_LIMIT,
     )?;
-    forgetter_pc.wait_for(&[FIRST_BOOT], BOOT_LIMIT)?;
+    up(&forgetter_pc, FIRST_BOOT)?;
     assert_eq!(
         forgetter_pc.run("cat /root/note 2>/dev/null; true", COMMAND_LIMIT)?,
         ""
@@ -64,7 +64,7 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     keeper_pc.power_off();
     server.cli(&["client", "reset", "52:54:00:77:00:01", "--yes", "--force"])?;
     let keeper_pc = room.client(keeper)?;
-    keeper_pc.wait_for(&[FIRST_BOOT], BOOT_LIMIT)?;
+    up(&keeper_pc, FIRST_BOOT)?;
     assert_eq!(
         keeper_pc.run("cat /root/note 2>/dev/null; true", COMMAND_LIMIT)?,
         ""
@@ -77,10 +77,18 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     Ok(())
 }
 
+fn up(client: &Client, marker: &str) -> Result<()> {
+    let seen = client.wait_for(&[marker], BOOT_LIMIT)?;
+    let (name, seconds) = (&client.options().name, seen.at.as_secs());
+    eprintln!("{name}: {marker}{seconds} s after it was switched on");
+    Ok(())
+}
+
 /// `kill -9` of the iSCSI service between acknowledged writes: the client goes on, its file
 /// systems are clean, and every record whose fsync returned is on the disk.
 fn no_acknowledged_write_is_lost(server: &DessServer, client: &Client) -> Result<()> {
     client.run("mount /data", COMMAND_LIMIT)?;
+    let outages = outages_seen(client)?;
     let writer = client.start(&format!("lab-write /data/records {RECORDS}"))?;
     client.wait_for(&["DESS-ACK 100."], OUTAGE_LIMIT)?;
     let before = server.service_pid("iscsi")?;
@@ -96,6 +104,7 @@ fn no_acknowledged_write_is_lost(server: &DessServer, client: &Client) -> Result
         before,
         "the service was not killed"
     );
+    eprintln!("{}: writes again", client.options().name);
     let (output, status) = writer.wait(OUTAGE_LIMIT)?;
     assert_eq!(status, 0, "the writer failed:\n{output}");
 
@@ -114,7 +123,18 @@ fn no_acknowledged_write_is_lost(server: &DessServer, client: &Client) -> Result
         COMMAND_LIMIT,
     )?;
     assert_eq!(errors, "", "the outage reached the file systems");
+    assert!(
+        outages_seen(client)? > outages,
+        "the client never noticed that its target was gone"
+    );
     Ok(())
+}
+
+/// How often the kernel lost its connection to the target.
+fn outages_seen(client: &Client) -> Result<u32> {
+    Ok(client
+        .run("dmesg | grep -c 'detected conn error'; true", COMMAND_LIMIT)?
+        .parse()?)
 }
 
 /// The newest record whose line on the console is whole.
