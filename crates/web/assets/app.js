@@ -9,7 +9,7 @@
   const fill = (phrase, n) => (phrase || "{n}").replace("{n}", n);
   function span(ms, precise) {
     const s = Math.max(0, ms) / 1000;
-    if (s < 60) return fill(words.seconds, precise ? Math.floor(s) : Math.floor(s));
+    if (s < 60) return fill(words.seconds, Math.floor(s));
     if (s < 3600) {
       const minutes = fill(words.minutes, Math.floor(s / 60));
       return precise ? minutes + " " + fill(words.seconds, Math.floor(s % 60)) : minutes;
@@ -150,6 +150,8 @@
     };
   }
   root.classList.add("js");
+  // What was just done is said once, not again after a reload.
+  if (asked.has("done")) { remember("done", "", ""); remember("on", "", ""); }
   if (search && asked.get("q")) search.value = asked.get("q");
   filter();
   tick();

@@ -2,7 +2,8 @@
 //! the real daemon, fed with the events of boots; the supervisor is played.
 //!
 //! `cargo run -p dess-web --example room -- 127.0.0.1:8080 [iscsi]` shows the room; a service
-//! named after the address is down. Log in as `admin` with the password `dess-room`.
+//! named after the address is down. Log in as `admin` with the password `dess-room`. With `empty`
+//! instead of a service, it is the first start: no account, no seat.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
@@ -20,7 +21,7 @@ use dess_node::supervisor::protocol::{
     ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest,
 };
 use dess_node::{NodeOptions, serve as serve_node};
-use dess_web::{WebOptions, serve};
+use dess_web::{WebOptions, serve, setup_code};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,12 @@ async fn main() -> Result<(), Failure> {
         .next()
         .unwrap_or_else(|| "127.0.0.1:8080".into())
         .parse()?;
-    let down = arguments.next().map(|name| name.parse()).transpose()?;
+    let what = arguments.next();
+    let empty = what.as_deref() == Some("empty");
+    let down = what
+        .filter(|_| !empty)
+        .map(|name| name.parse())
+        .transpose()?;
     let directory = tempfile::tempdir()?;
     let paths = Paths {
         state: directory.path().join("state"),
@@ -46,7 +52,9 @@ async fn main() -> Result<(), Failure> {
     let operations = Operations::new(paths.clone()).acting_as("example");
     operations.site_init(site()).await?;
     let hash = Argon2::default().hash_password(b"dess-room")?.to_string();
-    operations.user_create_first("admin", &hash).await?;
+    if !empty {
+        operations.user_create_first("admin", &hash).await?;
+    }
 
     let cancel = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
@@ -56,12 +64,20 @@ async fn main() -> Result<(), Failure> {
     let node = tokio::spawn(serve_node(options, ready, cancel.clone()));
     is_ready.await?;
     let supervisor = tokio::spawn(play_supervisor(paths.clone(), down));
-    furnish(&operations, &paths).await?;
+    if !empty {
+        furnish(&operations, &paths).await?;
+    }
 
     let (ready, is_ready) = oneshot::channel();
-    let options = WebOptions { paths, listen };
+    let options = WebOptions {
+        paths: paths.clone(),
+        listen,
+    };
     let web = tokio::spawn(serve(options, ready, cancel.clone()));
     is_ready.await?;
+    if let Some(code) = setup_code(&paths)? {
+        println!("set-up code {code}");
+    }
     println!("the room is on http://{listen}/, user admin, password dess-room");
     tokio::signal::ctrl_c().await?;
     cancel.cancel();

@@ -17,13 +17,13 @@ fn paths(directory: &tempfile::TempDir) -> Paths {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 #[tokio::test]
@@ -35,9 +35,9 @@ async fn it_serves_until_cancelled_with_nothing_else_running() {
     let cancel = CancellationToken::new();
     let service = tokio::spawn(serve_on(listener, paths(&directory), ready, cancel.clone()));
     is_ready.await.unwrap();
-    let room = get(address, "/").await;
+    let room = get(address, "/").await.unwrap();
     assert!(room.starts_with("HTTP/1.1 303"), "{room}");
-    let login = get(address, "/login").await;
+    let login = get(address, "/login").await.unwrap();
     assert!(
         login.starts_with("HTTP/1.1 503") && login.contains("dess init"),
         "{login}"

@@ -88,6 +88,9 @@ pub(super) const CATALOG: Catalog = Catalog {
     restart_iscsi: Phrase(
         "{n} PCs are running. Their disks pause for a few seconds and then go on. If it took over a minute, they could crash with a blue screen.",
     ),
+    restart_iscsi_one: Phrase(
+        "1 PC is running. Its disk pauses for a few seconds and then goes on. If it took over a minute, it could crash with a blue screen.",
+    ),
     restart_iscsi_none: Phrase("No PC is running, so nobody is affected."),
     restart_iscsi_unknown: Phrase(
         "How many PCs are running is unknown. Their disks pause for a few seconds. If it took over a minute, they could crash with a blue screen.",
@@ -113,11 +116,14 @@ pub(super) const CATALOG: Catalog = Catalog {
     open_seats: Phrase("Show seats"),
     open_images: Phrase("Show images"),
     more_faults_title: Phrase("{n} more seats failed to boot"),
+    more_faults_one: Phrase("1 more seat failed to boot"),
     more_faults_next: Phrase("See them in the list."),
     pending_title: Phrase("{n} PCs wait for approval"),
+    pending_one: Phrase("1 PC waits for approval"),
     pending_what: Phrase("New PCs asked to join."),
     pending_next: Phrase("Approve them if they belong to this room."),
     no_image_title: Phrase("{n} seats have no image"),
+    no_image_one: Phrase("1 seat has no image"),
     no_image_what: Phrase("Nothing is assigned for them to boot."),
     no_image_next: Phrase("Choose a default on the images page."),
     rogue_title: Phrase("Another DHCP server: {name}"),

@@ -90,6 +90,9 @@ pub(super) const CATALOG: Catalog = Catalog {
     restart_iscsi: Phrase(
         "지금 PC {n}대가 켜져 있습니다. 재시작하는 동안 디스크가 몇 초 멈췄다가 이어집니다. 1분 넘게 걸리면 블루스크린이 발생할 수 있습니다.",
     ),
+    restart_iscsi_one: Phrase(
+        "지금 PC 1대가 켜져 있습니다. 재시작하는 동안 디스크가 몇 초 멈췄다가 이어집니다. 1분 넘게 걸리면 블루스크린이 발생할 수 있습니다.",
+    ),
     restart_iscsi_none: Phrase("켜져 있는 PC가 없어 영향이 없습니다."),
     restart_iscsi_unknown: Phrase(
         "켜져 있는 PC 수를 알 수 없습니다. 재시작하는 동안 켜져 있는 PC의 디스크가 몇 초 멈춥니다. 1분 넘게 걸리면 블루스크린이 발생할 수 있습니다.",
@@ -115,11 +118,14 @@ pub(super) const CATALOG: Catalog = Catalog {
     open_seats: Phrase("좌석 보기"),
     open_images: Phrase("이미지 보기"),
     more_faults_title: Phrase("부팅 실패 {n}대 더 있음"),
+    more_faults_one: Phrase("부팅 실패 1대 더 있음"),
     more_faults_next: Phrase("목록에서 확인하십시오."),
     pending_title: Phrase("승인 대기 {n}대"),
+    pending_one: Phrase("승인 대기 1대"),
     pending_what: Phrase("새로 켜진 PC가 등록을 기다립니다."),
     pending_next: Phrase("이 매장의 PC가 맞으면 승인하십시오."),
     no_image_title: Phrase("이미지가 없는 좌석 {n}대"),
+    no_image_one: Phrase("이미지가 없는 좌석 1대"),
     no_image_what: Phrase("부팅할 이미지가 정해지지 않았습니다."),
     no_image_next: Phrase("이미지 화면에서 기본 이미지를 정하십시오."),
     rogue_title: Phrase("다른 DHCP 서버 발견: {name}"),

@@ -20,7 +20,7 @@ use crate::frame::Frame;
 use crate::parts::{Parts, html};
 use crate::problem::Problem;
 use crate::site::Site;
-use crate::view::{ServiceRow, service_name, service_rows};
+use crate::view::{ServiceRow, counted, service_name, service_rows};
 use crate::visitor::{Member, Signed};
 use crate::wording::Wording;
 
@@ -107,7 +107,10 @@ pub(crate) async fn restart_ask(
                 vec![t.restart_brief.into(), t.restart_iscsi_none.into()],
                 None,
             ),
-            Some(n) => (vec![], Some(t.restart_iscsi.with("n", n).into())),
+            Some(n) => (
+                vec![],
+                Some(counted(n, t.restart_iscsi_one, t.restart_iscsi)),
+            ),
             None => (vec![], Some(t.restart_iscsi_unknown.into())),
         },
         ServiceName::Web => (vec![t.restart_web.into()], None),

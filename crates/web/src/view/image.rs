@@ -2,6 +2,7 @@
 
 use dess_node::operations::{JobState, JobView};
 
+use super::counted;
 use crate::catalog::Catalog;
 use crate::site::Records;
 use crate::wording::Wording;
@@ -52,8 +53,7 @@ pub(crate) fn image_rows(words: &Wording, records: &Records) -> Vec<ImageRow> {
 fn seats_word(t: &Catalog, count: usize) -> String {
     match count {
         0 => t.nobody.into(),
-        1 => t.seats_one.into(),
-        n => t.seats_count.with("n", n).into(),
+        n => counted(n, t.seats_one, t.seats_count),
     }
 }
 

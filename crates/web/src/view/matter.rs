@@ -82,8 +82,7 @@ pub(crate) fn verdict(t: &'static Catalog, site: &Site, services: &[ServiceRow])
     let line = match items.len() {
         0 if records.clients.is_empty() => t.room_ready.into(),
         0 => t.all_good.into(),
-        1 => t.check_one.into(),
-        n => t.check_many.with("n", n).into(),
+        n => counted(n, t.check_one, t.check_many),
     };
     Verdict {
         health,
@@ -189,7 +188,7 @@ fn fault_matters(t: &Catalog, records: &Records) -> Vec<Matter> {
     if more > 0 {
         let matter = plain(
             ("more_faults", "bad"),
-            t.more_faults_title.with("n", more),
+            counted(more, t.more_faults_one, t.more_faults_title),
             "",
             t.more_faults_next,
         );
@@ -218,7 +217,7 @@ fn pending_matter(t: &Catalog, records: &Records) -> Option<Matter> {
         .count();
     let matter = plain(
         ("pending", "warn"),
-        t.pending_title.with("n", waiting),
+        counted(waiting, t.pending_one, t.pending_title),
         t.pending_what,
         t.pending_next,
     );
@@ -233,11 +232,19 @@ fn no_image_matter(t: &Catalog, records: &Records) -> Option<Matter> {
         .count();
     let matter = plain(
         ("no_image", "warn"),
-        t.no_image_title.with("n", without),
+        counted(without, t.no_image_one, t.no_image_title),
         t.no_image_what,
         t.no_image_next,
     );
     (without > 0).then(|| linked(matter, "/images", t.open_images))
+}
+
+/// The phrase for one, or the phrase for several with their number.
+pub(crate) fn counted(count: usize, one: Phrase, many: Phrase) -> String {
+    match count {
+        1 => one.into(),
+        n => many.with("n", n).into(),
+    }
 }
 
 /// What a fault code means and what to do, in the operator's words.

@@ -10,6 +10,6 @@ mod service;
 pub(crate) use boot::{BootRow, boot_rows};
 pub(crate) use client::{ClientForm, Fact, Trouble, facts};
 pub(crate) use image::{ImageRow, JobRow, image_rows, job_rows};
-pub(crate) use matter::{Matter, Verdict, fault_words, verdict};
+pub(crate) use matter::{Matter, Verdict, counted, fault_words, verdict};
 pub(crate) use seat::{Chip, Seat, chips};
 pub(crate) use service::{ServiceRow, service_name, service_rows};
