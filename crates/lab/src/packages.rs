@@ -1,4 +1,4 @@
-//! The Debian packages that the lab needs.
+//! The Debian packages that the lab and the tests with real peers need.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +29,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/grub-mkimage", "grub-common"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/sbin/dhclient", "isc-dhcp-client"),
+    ("/usr/sbin/udhcpc", "udhcpc"),
+    ("/usr/bin/iscsi-inq", "libiscsi-bin"),
+    ("/usr/bin/qemu-img", "qemu-utils"),
     ("/usr/bin/tftp", "tftp-hpa"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/qemu-img", "qemu-utils"),

@@ -12,7 +12,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// open-iscsi tries again for 120 s; DESS is back within 5.
 const OUTAGE_LIMIT: Duration = Duration::from_secs(90);
 /// Records of the writer under the outage: more than it writes before it, even on a fast machine.
-const RECORDS: u32 = 3000;
+const RECORDS: u32 = 1000;
 
 const FIRST_BOOT: &str = "DESS-DEBIAN-UP boots=1 ";
 const SECOND_BOOT: &str = "DESS-DEBIAN-UP boots=2 ";
