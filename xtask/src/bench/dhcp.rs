@@ -96,7 +96,8 @@ fn measure(bench: &Bench, rate: u32, seconds: u32) -> Result<(Measured, Measured
             "-p",
             &seconds.to_string(),
         ])
-        .args(["-l", "eth0", "10.77.0.1"]);
+        // Answers that are under way at the end are waited for (microseconds).
+        .args(["-W", "500000", "-l", "eth0", "10.77.0.1"]);
     let limit = Duration::from_secs(u64::from(seconds) + 60);
     // perfdhcp ends with code 3 when packets were dropped, which is a result and not an error.
     let process = bench.load.spawn("perfdhcp", &mut command)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Event, EventKind, Timestamp};
 
@@ -27,6 +27,8 @@ struct Outbox {
     path: PathBuf,
     socket: Option<UnixDatagram>,
     waiting: VecDeque<Vec<u8>>,
+    /// No use in trying before this: `node` was away a moment ago.
+    away_until: Option<Instant>,
     dropped: u64,
 }
 
@@ -37,6 +39,7 @@ impl EventSender {
             path: path.into(),
             socket: None,
             waiting: VecDeque::new(),
+            away_until: None,
             dropped: 0,
         };
         Self {
@@ -59,7 +62,12 @@ impl EventSender {
             outbox.dropped += 1;
         }
         outbox.waiting.push_back(datagram);
-        outbox.flush();
+        if outbox
+            .away_until
+            .is_none_or(|until| Instant::now() >= until)
+        {
+            outbox.flush();
+        }
     }
 
     /// Tries kept events again until the future is dropped; every service runs one of these.
@@ -77,8 +85,10 @@ impl EventSender {
 
 impl Outbox {
     fn flush(&mut self) {
+        self.away_until = None;
         while let Some(datagram) = self.waiting.front() {
             let Some(socket) = self.socket.take().or_else(|| connect(&self.path)) else {
+                self.away_until = Some(Instant::now() + FLUSH_EVERY);
                 return;
             };
             match socket.send(datagram) {
@@ -165,6 +175,8 @@ mod tests {
             code: None,
         };
         sender.send(kind.clone());
+        let flushing = sender.clone();
+        let flusher = tokio::spawn(async move { flushing.keep_flushing().await });
         let mut receiver = EventReceiver::bind(&path).unwrap();
         sender.send(kind.clone());
         assert_eq!(receiver.recv().await.unwrap().kind, kind);
@@ -172,7 +184,7 @@ mod tests {
         drop(receiver);
         sender.send(kind.clone());
         let mut receiver = EventReceiver::bind(&path).unwrap();
-        sender.lock().flush();
         assert_eq!(receiver.recv().await.unwrap().kind, kind);
+        flusher.abort();
     }
 }
