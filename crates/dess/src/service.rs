@@ -27,16 +27,21 @@ use crate::arguments::IscsiCommand;
 use crate::boot_files::TftpFiles;
 use crate::config::Config;
 
-/// A token that SIGINT and SIGTERM cancel.
+/// A token that SIGINT and SIGTERM cancel. SIGHUP is ignored: a terminal that goes away (an ssh
+/// line that drops) must not take the room with it.
 pub(crate) fn stop_signal() -> Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let cancel = CancellationToken::new();
     let stopped = cancel.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                Some(()) = hangup.recv() => {}
+            }
         }
         stopped.cancel();
     });

@@ -1,6 +1,7 @@
 //! Last log lines of a service, and their way to the supervisor's own output.
 
 use std::collections::VecDeque;
+use std::io::{self, Write};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
@@ -17,7 +18,8 @@ pub(super) async fn copy_lines(name: ServiceName, output: impl AsyncRead + Unpin
     let mut lines = BufReader::new(output).split(b'\n');
     while let Ok(Some(bytes)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&bytes);
-        eprintln!("{name:>5} | {line}");
+        // The terminal may be gone; the services live on.
+        let _ = writeln!(io::stderr().lock(), "{name:>5} | {line}");
         let kept: String = line.chars().take(LINE_CHARS_MAX).collect();
         // Nobody is woken for a log line: `send_if_modified` with false keeps the value only.
         shown.send_if_modified(|status| {

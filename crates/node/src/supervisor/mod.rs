@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use child::{Child, ChildHandle};
 use protocol::{ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest};
 
-/// How long a service may take until it is ready before the next one is started all the same.
-const READY_WAIT: Duration = Duration::from_secs(15);
+/// How long a service may take until it is ready before its condition is announced all the same.
+const READY_WAIT: Duration = Duration::from_secs(5);
 /// How long a restart request waits for the service to be ready again.
 const RESTART_WAIT: Duration = Duration::from_secs(20);
 
@@ -61,9 +61,11 @@ pub enum SupervisorError {
     },
 }
 
-/// Runs the five services until `cancel`, then ends them, the data path last.
+/// Runs the five services until `cancel`, then ends them in the reverse of their start order.
 ///
-/// `started` is called once, when every service was ready or had its chance to be.
+/// They start side by side: each waits by itself for what it needs, so that the page is there at
+/// once, whatever else is not. `started` is called once, when every service was ready or had its
+/// chance to be.
 ///
 /// # Errors
 /// If the runtime directory cannot be used or another supervisor owns it.
@@ -84,26 +86,27 @@ pub async fn supervise(
     for name in ServiceName::START_ORDER {
         let (child, handle) = Child::new(name, &options)?;
         tasks.spawn(child.run());
-        handles.push(handle.clone());
-        if cancel
-            .run_until_cancelled(handle.wait_ready(READY_WAIT))
-            .await
-            .is_none()
-        {
-            break;
-        }
+        handles.push(handle);
     }
     let handles: Arc<[ChildHandle]> = handles.into();
-    if !cancel.is_cancelled() {
-        started(statuses(&handles));
-    }
     let shared = Arc::clone(&handles);
     let answering = serve_control(
         listener,
         move |question| answer(Arc::clone(&shared), question),
         |message| SupervisorReply::Error { message },
     );
-    cancel.run_until_cancelled(answering).await;
+    let announcing = async {
+        for handle in handles.iter() {
+            handle.wait_ready(READY_WAIT).await;
+        }
+        started(statuses(&handles));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = answering => {}
+        () = announcing => {}
+    }
 
     tracing::info!("stopping all services");
     for handle in handles.iter().rev() {
