@@ -25,7 +25,7 @@ pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetRepl
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
 pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
 pub use mac::{MacAddr, MacParseError};
-pub use malformed::MalformedTally;
+pub use malformed::{MalformedTally, PeerTally, Tallied};
 pub use network::{AddressRange, DhcpMode, Subnet};
 pub use secret::Secret;
 pub use snapshot::{

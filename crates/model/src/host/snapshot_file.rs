@@ -21,6 +21,8 @@ pub struct SnapshotReader {
 struct Cached {
     identity: Option<FileIdentity>,
     snapshot: Option<Arc<SiteSnapshot>>,
+    /// The file of which it was logged that it cannot be used.
+    trouble: Option<FileIdentity>,
 }
 
 /// Tells one replacement of the file from the next.
@@ -48,20 +50,30 @@ impl SnapshotReader {
             .ok()
             .map(|found| FileIdentity::of(&found));
         if identity.is_some() && identity != cached.identity {
-            cached.identity = identity;
-            match read(&self.path) {
+            let found = read(&self.path);
+            // What could not be read is tried again; what was read need not be, good or bad.
+            if matches!(found, Ok(_) | Err(ReadError::Content(_))) {
+                cached.identity = identity;
+            }
+            match found {
                 Ok(snapshot) => {
+                    cached.trouble = None;
                     tracing::info!(
                         snapshot.revision = snapshot.revision,
                         "site snapshot loaded"
                     );
                     cached.snapshot = Some(Arc::new(snapshot));
                 }
-                Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot use {}; the previous snapshot stays in force",
-                    self.path.display()
-                ),
+                // At every packet the same failure: one line.
+                Err(_) if cached.trouble == identity => {}
+                Err(error) => {
+                    cached.trouble = identity;
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot use {}; the previous snapshot stays in force",
+                        self.path.display()
+                    );
+                }
             }
         }
         cached.snapshot.clone()
@@ -152,5 +164,18 @@ mod tests {
         assert_eq!(reader.current().unwrap().revision, 2);
         fs::remove_file(&path).unwrap();
         assert_eq!(reader.current().unwrap().revision, 2);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_for_a_moment_is_read_as_soon_as_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("site.json");
+        // Exists, but reading it fails (EISDIR, as it might with EMFILE or EIO).
+        fs::create_dir(&path).unwrap();
+        let reader = SnapshotReader::new(&path);
+        assert!(reader.current().is_none());
+        let cached = reader.cached.lock().unwrap();
+        assert_eq!(cached.identity, None, "it is tried again");
+        assert!(cached.trouble.is_some(), "and logged once");
     }
 }
