@@ -55,7 +55,8 @@ impl Call<'_> {
     pub(crate) fn send(&self, reply: Message, destination: SocketAddrV4) -> Outcome {
         let payload = answer::encode(reply, self.request.reply_limit());
         if payload.is_none() {
-            tracing::warn!(client.mac = %self.request.chaddr, "the answer does not fit into a DHCP message");
+            // A client that wants so short an answer is made up, or asks for its own trouble.
+            tracing::debug!(client.mac = %self.request.chaddr, "the answer does not fit into a DHCP message");
         }
         Outcome {
             transmit: payload.map(|payload| Transmit {
@@ -67,9 +68,7 @@ impl Call<'_> {
     }
 
     /// A NAK always goes by broadcast: the client may not have the address it claims.
-    pub(crate) fn refuse(&self, address: Ipv4Addr) -> Outcome {
-        let mac = self.request.chaddr;
-        tracing::info!(client.mac = %mac, lease.address = %address, "{mac} may not use {address}");
+    pub(crate) fn refuse(&self) -> Outcome {
         let mut reply = answer::reply(self.request, MessageType::Nak, self.server_id);
         reply.options.set(code::MESSAGE, *b"address not available");
         let relay = self.request.giaddr;

@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
-use dess_model::{DhcpMode, EventKind, MacAddr, Timestamp};
+use dess_model::{DhcpMode, EventKind, MacAddr, MalformedTally, PeerTally, Timestamp};
 
 use crate::answer;
 use crate::call::{self, Call};
 use crate::lease::{Binding, LeaseTable};
-use crate::malformed::MalformedLedger;
+use crate::malformed;
 use crate::message::{Message, MessageType, Operation};
 use crate::option::code;
 use crate::phase::Requester;
@@ -85,11 +85,12 @@ pub struct Outcome {
 pub struct Exchange {
     pub(crate) site: Option<Arc<SiteIndex>>,
     pub(crate) supply: Supply,
-    malformed: MalformedLedger,
+    malformed: MalformedTally,
     rogues: RogueLedger,
     announced: Recent<MacAddr>,
     booting: Recent<MacAddr>,
     troubles: Recent<String>,
+    refusals: PeerTally,
 }
 
 impl Exchange {
@@ -99,11 +100,12 @@ impl Exchange {
         Self {
             site: None,
             supply: Supply::new(leases),
-            malformed: MalformedLedger::default(),
+            malformed: MalformedTally::new("dhcp"),
             rogues: RogueLedger::default(),
             announced: Recent::new(UNKNOWN_MS),
             booting: Recent::new(BOOTING_MS),
             troubles: Recent::new(TROUBLE_MS),
+            refusals: PeerTally::default(),
         }
     }
 
@@ -136,9 +138,10 @@ impl Exchange {
         let request = match Message::decode(datagram) {
             Ok(message) => message,
             Err(reason) => {
-                let event = self
-                    .malformed
-                    .record(arrival.now, arrival.source, datagram, reason);
+                let peer = malformed::peer_name(arrival.source, datagram);
+                let reason = reason.to_string();
+                let event = self.malformed.record(arrival.now, &peer, &reason);
+                event.iter().for_each(malformed::log);
                 return Outcome {
                     events: event.into_iter().collect(),
                     ..Outcome::default()
@@ -196,7 +199,9 @@ impl Exchange {
 
     /// Time passes; to be called about once a second. Returns events that are due.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Vec<EventKind> {
-        self.malformed.handle_timeout(now)
+        let events = self.malformed.handle_timeout(now);
+        events.iter().for_each(malformed::log);
+        events
     }
 
     /// The next addresses to probe on the subnets of these local addresses: is somebody there
@@ -239,6 +244,7 @@ impl Exchange {
     fn handle_discover(&mut self, call: &Call<'_>) -> Outcome {
         let hint = call.request.options.address(code::REQUESTED_ADDRESS);
         let now = call.arrival.now;
+        self.tell_of_taken_reservation(call);
         let Some(address) = self.supply.offer(now, call, hint) else {
             self.complain(now, || {
                 format!("no address left in {} for a client", call.subnet.network)
@@ -278,8 +284,12 @@ impl Exchange {
             _ if in_use => request.ciaddr,
             _ => return Outcome::default(),
         };
+        if chosen.is_none() && self.is_of_elsewhere(call, wanted) {
+            return Outcome::default();
+        }
         let Some(binding) = self.supply.grant(now, call, wanted, in_use) else {
-            return call.refuse(wanted);
+            self.log_refusal(call, &format!("may not use {wanted}"));
+            return call.refuse();
         };
         let mut reply = answer::reply(request, MessageType::Ack, call.server_id);
         reply.yiaddr = wanted;
@@ -304,11 +314,10 @@ impl Exchange {
             .address(code::REQUESTED_ADDRESS)
             .and_then(|address| self.supply.quarantine(call.arrival.now, address, mac));
         if let Some(binding) = declined {
-            tracing::warn!(
-                client.mac = %mac,
-                lease.address = %binding.address,
-                "{mac} found {} in use by another machine; nobody gets it for a while",
-                binding.address
+            let address = binding.address;
+            self.log_refusal(
+                call,
+                &format!("found {address} in use by another machine; nobody gets it for a while"),
             );
         }
         Outcome {
@@ -354,6 +363,48 @@ impl Exchange {
                 address,
             }
         })
+    }
+
+    /// True if the client speaks of another network that shares our wire: RFC 2131 §4.3.2 wants
+    /// a server to be silent that has no record of the client.
+    fn is_of_elsewhere(&self, call: &Call<'_>, wanted: Ipv4Addr) -> bool {
+        call.site.subnet_at(wanted).is_none()
+            && self.supply.leases().by_mac(call.request.chaddr).is_none()
+            && call.client.and_then(|client| client.address).is_none()
+    }
+
+    /// Says once a minute why a client is not offered its reserved address: what it is offered
+    /// instead is not enough to boot from its disk.
+    fn tell_of_taken_reservation(&mut self, call: &Call<'_>) {
+        let Some(reserved) = call.client.and_then(|client| client.address) else {
+            return;
+        };
+        let now = call.arrival.now;
+        let mac = call.request.chaddr;
+        let held = self.supply.leases().by_address(reserved);
+        if let Some(&Binding { mac: holder, .. }) =
+            held.filter(|held| held.is_live(now) && held.mac != mac)
+        {
+            self.complain(now, || {
+                format!(
+                    "{mac} cannot boot yet: its reserved address {reserved} is still used by \
+                     {holder}; restart that machine, or wait until its lease ends"
+                )
+            });
+        }
+    }
+
+    fn log_refusal(&mut self, call: &Call<'_>, text: &str) {
+        let mac = call.request.chaddr;
+        let now = call.arrival.now;
+        if let Some(told) = self.refusals.record(now, &mac.to_string(), text) {
+            tracing::warn!(
+                client.mac = told.peer,
+                count = told.count,
+                "{mac} {}",
+                told.reason
+            );
+        }
     }
 
     fn find_subnet(

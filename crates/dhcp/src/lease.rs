@@ -58,6 +58,15 @@ impl LeaseTable {
         table
     }
 
+    /// Ends sooner what would last longer than it could have been given for: the wall clock was
+    /// ahead when it was written. `longest_ms` tells how long that is at most.
+    pub fn shorten(&mut self, now: Timestamp, longest_ms: impl Fn(&Binding) -> i64) {
+        for binding in self.by_address.values_mut() {
+            let latest = now.0.saturating_add(longest_ms(binding));
+            binding.expires_at.0 = binding.expires_at.0.min(latest);
+        }
+    }
+
     /// What is known of an address.
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Binding> {
         self.by_address.get(&address)
@@ -127,6 +136,25 @@ mod tests {
         table.put(binding(2, B, BindingState::Leased));
         assert_eq!(table.by_mac(A), None);
         assert_eq!(table.by_mac(B), Some(&binding(2, B, BindingState::Leased)));
+    }
+
+    #[test]
+    fn an_end_further_away_than_a_lease_can_last_is_brought_forward() {
+        let mut table = LeaseTable::from_records([
+            binding(1, A, BindingState::Leased),
+            Binding {
+                expires_at: Timestamp(i64::MAX),
+                ..binding(2, B, BindingState::Leased)
+            },
+        ]);
+        table.shorten(Timestamp(600), |_| 500);
+        let end = |last| {
+            table
+                .by_address(Ipv4Addr::new(10, 0, 0, last))
+                .map(|b| b.expires_at)
+        };
+        assert_eq!(end(1), Some(Timestamp(1000)));
+        assert_eq!(end(2), Some(Timestamp(1100)));
     }
 
     #[test]

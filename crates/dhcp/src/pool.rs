@@ -9,9 +9,9 @@ use dess_model::{AddressRange, Timestamp};
 use crate::lease::LeaseTable;
 
 /// Addresses kept probed ahead per pool.
-const READY_MAX: usize = 16;
+const READY_MAX: usize = 64;
 /// Addresses being probed at once per pool.
-const PROBING_MAX: usize = 16;
+const PROBING_MAX: usize = 64;
 /// How long a probe's good result counts, in milliseconds.
 const READY_MS: i64 = 5 * 60 * 1000;
 /// After how long a probe without a result is given up, in milliseconds.
@@ -96,6 +96,15 @@ impl Pool {
             address,
             probed: false,
         })
+    }
+
+    /// Takes this very address, if a probe found it unused a short while ago.
+    pub(crate) fn take_ready(&mut self, now: Timestamp, address: Ipv4Addr) -> bool {
+        let found = self
+            .ready
+            .iter()
+            .position(|&(ready, probed_at)| ready == address && now.0 - probed_at.0 < READY_MS);
+        found.is_some_and(|at| self.ready.remove(at).is_some())
     }
 
     /// Tells that an address is or was in use until `until`: it comes last after that.

@@ -12,7 +12,7 @@ use crate::site::{SiteIndex, is_host};
 /// How long an offered address is held, in milliseconds.
 const OFFER_MS: i64 = 30 * 1000;
 /// How long an address that somebody else uses is given to nobody, in milliseconds.
-const QUARANTINE_MS: i64 = 10 * 60 * 1000;
+pub(crate) const QUARANTINE_MS: i64 = 10 * 60 * 1000;
 
 /// Leases and the pools they come from.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Supply {
         let mac = call.request.chaddr;
         let address = self
             .known_address(now, call)
-            .or_else(|| hint.filter(|&address| self.is_open(now, call, address)))
+            .or_else(|| hint.filter(|&address| self.take_wish(now, call, address)))
             .or_else(|| self.take(now, call))?;
         let held = self.leases.by_address(address);
         if !held.is_some_and(|b| b.mac == mac && b.state == BindingState::Leased && b.is_live(now))
@@ -193,13 +193,21 @@ impl Supply {
         (fits && self.leases.is_free_for(address, call.request.chaddr, now)).then_some(address)
     }
 
-    /// True if the address is in the pool and nobody, not even formerly, is known to have it.
-    fn is_open(&self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr) -> bool {
-        call.site.is_poolable(call.subnet, address)
-            && self
-                .leases
-                .by_address(address)
-                .is_none_or(|binding| binding.mac == call.request.chaddr && !binding.is_live(now))
+    /// True if the client gets the address it wishes for: one of the pool, nobody's, not even
+    /// formerly. Only a probed one: the client may have it from another server, and so may
+    /// another machine.
+    fn take_wish(&mut self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr) -> bool {
+        if !call.site.is_poolable(call.subnet, address) {
+            return false;
+        }
+        match self.leases.by_address(address) {
+            Some(binding) => binding.mac == call.request.chaddr && !binding.is_live(now),
+            None => self
+                .pools
+                .get_mut(call.subnet_at)
+                .and_then(Option::as_mut)
+                .is_some_and(|pool| pool.take_ready(now, address)),
+        }
     }
 
     fn take(&mut self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
@@ -217,8 +225,9 @@ impl Supply {
         Some(taken.address)
     }
 
-    /// A running client is never refused because its reservation changed: it would lose its disk.
-    /// It moves at its next boot.
+    /// A running client is never refused because reservations changed: it would lose its disk. It
+    /// moves at its next boot. A machine that is no client of ours has no disk to lose: it makes
+    /// way when it renews an address that is now reserved for a client.
     fn may_have(&self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr, in_use: bool) -> bool {
         let mac = call.request.chaddr;
         let fits = is_host(call.subnet, address) && !call.site.is_own(address);
@@ -227,7 +236,8 @@ impl Supply {
         }
         let held = self.leases.by_mac(mac);
         if in_use && held.is_some_and(|b| b.address == address && b.state == BindingState::Leased) {
-            return true;
+            let for_another = call.site.reserved_for(address).is_some_and(|by| by != mac);
+            return call.client.is_some() || !for_another;
         }
         match self.reservation(now, call) {
             Some(reserved) if !in_use => reserved == address,

@@ -63,21 +63,44 @@ fn a_pool_built_over_known_leases_passes_over_them() {
 #[test]
 fn probed_addresses_go_first_while_their_result_is_fresh() {
     let leases = LeaseTable::default();
-    let mut pool = Pool::new(RANGE, &leases);
+    let large = AddressRange {
+        last: address(109),
+        ..RANGE
+    };
+    let mut pool = Pool::new(large, &leases);
     let wanted = pool.wanted_probes(Timestamp(0), &leases, |_| true);
     assert_eq!(wanted.len(), READY_MAX);
     assert!(
         pool.wanted_probes(Timestamp(0), &leases, |_| true)
             .is_empty()
     );
-    assert_eq!(take(&mut pool, &leases, 1), Some((26, false)));
+    assert_eq!(take(&mut pool, &leases, 1), Some((74, false)));
     assert!(pool.probed_free(Timestamp(1000), address(11)));
     assert!(pool.probed_free(Timestamp(1000), address(10)));
     assert!(pool.probed_used(address(12)));
     assert!(!pool.probed_free(Timestamp(1000), address(12)));
     assert_eq!(take(&mut pool, &leases, 1001), Some((11, true)));
     // The other result is too old; the address goes to the end of the supply.
-    assert_eq!(take(&mut pool, &leases, 1000 + READY_MS), Some((27, false)));
+    assert!(!pool.take_ready(Timestamp(1000 + READY_MS), address(10)));
+    assert_eq!(take(&mut pool, &leases, 1000 + READY_MS), Some((75, false)));
+}
+
+#[test]
+fn a_room_that_powers_on_at_once_gets_probed_addresses() {
+    let leases = LeaseTable::default();
+    let large = AddressRange {
+        last: address(209),
+        ..RANGE
+    };
+    let mut pool = Pool::new(large, &leases);
+    for wanted in pool.wanted_probes(Timestamp(0), &leases, |_| true) {
+        pool.probed_free(Timestamp(1000), wanted);
+    }
+    for _ in 0..60 {
+        assert!(take(&mut pool, &leases, 1001).is_some_and(|(_, probed)| probed));
+    }
+    let again = pool.wanted_probes(Timestamp(1002), &leases, |_| true);
+    assert_eq!(again.len(), 60, "what was taken is replaced");
 }
 
 #[test]

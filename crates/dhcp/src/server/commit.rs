@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dess_model::EventKind;
 use dess_model::host::EventSender;
+use dess_model::{EventKind, PeerTally, Timestamp};
 use tokio::net::UdpSocket;
 
 use super::journal::Journal;
@@ -39,6 +39,7 @@ pub(crate) struct Commit {
 #[derive(Clone)]
 pub(crate) struct Committer {
     queue: SyncSender<Commit>,
+    dropped: Arc<Mutex<PeerTally>>,
 }
 
 impl Committer {
@@ -58,7 +59,8 @@ impl Committer {
         let thread = std::thread::Builder::new()
             .name("dhcp-journal".to_owned())
             .spawn(move || writer.run(&waiting))?;
-        Ok((Self { queue }, thread))
+        let dropped = Arc::default();
+        Ok((Self { queue, dropped }, thread))
     }
 
     /// Queues a request; never waits.
@@ -66,7 +68,13 @@ impl Committer {
         match self.queue.try_send(commit) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                tracing::warn!("the disk is too slow for the leases; a request was dropped");
+                let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(told) = dropped.record(Timestamp::now(), "all", "full") {
+                    tracing::warn!(
+                        requests.dropped = told.count,
+                        "the disk is too slow for the leases; requests are dropped"
+                    );
+                }
             }
             Err(TrySendError::Disconnected(_)) => {
                 tracing::error!("the lease journal's thread is gone; a request was dropped");

@@ -17,19 +17,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dess_model::host::{EventSender, Paths, SnapshotReader};
-use dess_model::{EventKind, SiteSnapshot, Timestamp};
+use dess_model::{EventKind, SiteSnapshot, Subnet, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::exchange::{Exchange, Outcome, Transmit};
-use crate::lease::LeaseTable;
+use crate::lease::{Binding, BindingState, LeaseTable};
 use crate::site::SiteIndex;
+use crate::supply::QUARANTINE_MS;
 use commit::{Commit, Committer};
 use port::Link;
 
-/// How often timers, probes and the interface list are looked at.
+/// How often timers and the interface list are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a port is tried again that our own former socket may still hold.
 const REBIND_TRIES: u32 = 30;
@@ -75,7 +76,9 @@ pub async fn serve(
     let mut interfaces = first.server.interfaces.clone();
     interface::check(&interfaces)?;
     let (journal, records) = Journal::open(&options.paths.leases())?;
-    let exchange = Arc::new(Mutex::new(Exchange::new(LeaseTable::from_records(records))));
+    let clock = Clock::start();
+    let leases = loaded(records, &first, clock.now());
+    let exchange = Arc::new(Mutex::new(Exchange::new(leases)));
     let events = EventSender::new(options.paths.events());
     let (committer, journal_thread) =
         Committer::start(journal, Arc::clone(&exchange), events.clone())
@@ -87,7 +90,7 @@ pub async fn serve(
         adopted: Mutex::default(),
         events,
         committer,
-        clock: Clock::start(),
+        clock,
     });
     let mut ready = Some(ready);
     let mut result = Ok(());
@@ -197,6 +200,19 @@ async fn bind_all(
             bound => return bound,
         }
     }
+}
+
+/// The journal's leases, none longer than the site gives them for.
+fn loaded(records: Vec<Binding>, site: &SiteSnapshot, now: Timestamp) -> LeaseTable {
+    let mut leases = LeaseTable::from_records(records);
+    leases.shorten(now, |binding| match binding.state {
+        BindingState::Quarantined => QUARANTINE_MS,
+        BindingState::Leased | BindingState::Offered => {
+            let of = |subnet: &Subnet| i64::from(subnet.lease_secs) * 1000;
+            site.subnet_of(binding.address).map_or(0, of)
+        }
+    });
+    leases
 }
 
 /// Waits until `node` has written a snapshot; none if cancelled meanwhile.

@@ -14,9 +14,11 @@ use super::commit::Commit;
 use super::probe::{Prober, neighbour};
 use super::router_advertisement::{self as advertisement, ADVERTISEMENT};
 use super::socket::{Sharing, bind};
-use super::{DhcpOptions, ServeError, Shared, TICK};
+use super::{DhcpOptions, ServeError, Shared};
 use crate::exchange::{Arrival, CLIENT_PORT, PROXY_PORT, SERVER_PORT};
 
+/// How often addresses are probed ahead: what was taken is soon replaced.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Datagrams handled before other tasks get their turn.
 const BATCH_MAX: usize = 64;
 /// How often overheard datagrams are looked at.
@@ -233,7 +235,7 @@ impl Listener {
             }
         };
         let mut prober = Prober::new(&self.name, socket);
-        let mut timer = tokio::time::interval(TICK);
+        let mut timer = tokio::time::interval(PROBE_EVERY);
         loop {
             timer.tick().await;
             let now = self.shared.clock.now();

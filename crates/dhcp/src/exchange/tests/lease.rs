@@ -55,6 +55,9 @@ fn an_offer_is_held_for_its_client_and_then_goes_back() {
 fn a_wished_address_is_given_if_it_is_nobodys() {
     let mut room = Room::new();
     let mut wish = discover(STRANGER, DHCLIENT);
+    for address in room.exchange.poll_probes(room.now, &[SERVER]) {
+        room.exchange.handle_probe(room.now, address, None);
+    }
     for (wished, given) in [(102, 102), (10, 102), (200, 102), (0, 102)] {
         wish.options
             .set_address(code::REQUESTED_ADDRESS, ip(wished));
@@ -81,6 +84,46 @@ fn choosing_another_server_frees_the_offer_and_is_reported() {
     );
     let held = room.exchange.leases().by_mac(STRANGER).unwrap();
     assert!(!held.is_live(room.now));
+}
+
+#[test]
+fn a_wished_address_that_was_not_probed_is_given_only_to_the_client_that_held_it() {
+    let mut room = Room::new();
+    let mut wish = discover(STRANGER, DHCLIENT);
+    wish.options.set_address(code::REQUESTED_ADDRESS, ip(102));
+    let offer = reply(&room.send(&wish)).unwrap();
+    assert_eq!(offer.yiaddr, ip(100), "somebody may use the wished one");
+    let wanted = room.exchange.poll_probes(room.now, &[SERVER]);
+    assert_eq!(wanted, [ip(101), ip(102), ip(103)]);
+    room.exchange.handle_probe(room.now, ip(102), None);
+    wish.chaddr = BARE;
+    let offer = reply(&room.send(&wish)).unwrap();
+    assert_eq!(offer.yiaddr, ip(102));
+    room.send(&select(BARE, DHCLIENT, ip(102)));
+    room.wait(3600);
+    let offer = reply(&room.send(&wish)).unwrap();
+    assert_eq!(offer.yiaddr, ip(102), "its own, though its lease is over");
+}
+
+#[test]
+fn who_asks_for_an_address_of_another_network_and_is_unknown_here_is_not_answered() {
+    let elsewhere = Ipv4Addr::new(192, 168, 0, 9);
+    let mut room = Room::new();
+    let requests = [
+        init_reboot(STRANGER, DHCLIENT, elsewhere),
+        renew(STRANGER, elsewhere),
+    ];
+    for request in &requests {
+        assert_eq!(room.send(request), Outcome::default(), "it is not ours");
+    }
+    let ours = init_reboot(STRANGER, DHCLIENT, ip(10));
+    assert_eq!(kind(&room.send(&ours)), Some(MessageType::Nak));
+    let reserved = init_reboot(SEAT, DHCLIENT, elsewhere);
+    assert_eq!(kind(&room.send(&reserved)), Some(MessageType::Nak));
+    room.lease(STRANGER, DHCLIENT);
+    for request in &requests {
+        assert_eq!(kind(&room.send(request)), Some(MessageType::Nak));
+    }
 }
 
 /// Every state of RFC 2131's table against every claim on the address.
@@ -154,6 +197,23 @@ fn a_running_client_keeps_its_address_when_its_reservation_changes_and_moves_at_
     );
     assert_eq!(room.lease(BARE, IPXE).0, ip(20));
     assert_eq!(room.lease(HELD, PXE_BIOS).0, old);
+}
+
+#[test]
+fn a_machine_that_is_no_client_makes_way_when_its_address_is_reserved_for_one() {
+    let mut room = Room::new();
+    let (taken, _) = room.lease(STRANGER, DHCLIENT);
+    let mut changed = snapshot(DhcpMode::Server);
+    changed.revision = 2;
+    changed.clients[1].address = Some(taken);
+    room.adopt(changed);
+    assert_eq!(room.offered(BARE, IPXE), Some(ip(101)), "still in use");
+    assert_eq!(
+        kind(&room.send(&renew(STRANGER, taken))),
+        Some(MessageType::Nak)
+    );
+    assert_eq!(room.lease(STRANGER, DHCLIENT).0, ip(102));
+    assert_eq!(room.lease(BARE, IPXE).0, taken);
 }
 
 #[test]
