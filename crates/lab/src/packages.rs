@@ -42,7 +42,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/chromedriver", "chromium-driver"),
 ];
 
-/// Packages of [`NEEDED`] that are not installed.
+/// Packages that the lab needs and that are not installed.
 pub fn missing() -> Vec<&'static str> {
     NEEDED
         .iter()
