@@ -320,6 +320,8 @@ pub(crate) enum IscsiCommand {
 pub(crate) enum WebCommand {
     /// Print the one-time code that the first visit of the page asks for.
     SetupCode,
+    /// For a forgotten password: print a one-time code with which the page takes a new one.
+    ResetPassword,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -43,6 +43,16 @@ impl Tx {
         row.map_or(Ok(0), |row| Columns(&row).number("users"))
     }
 
+    /// Name of the user that was made first: the owner.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn user_first(&mut self) -> Result<Option<String>, StoreError> {
+        let statement = query("SELECT name FROM users ORDER BY created_at, name LIMIT 1");
+        let row = self.fetch_optional("read the first user", statement).await?;
+        row.map(|row| Columns(&row).text("name")).transpose()
+    }
+
     /// One user.
     ///
     /// # Errors

@@ -22,7 +22,10 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) sessions: SessionCache,
     pub(crate) passwords: Passwords,
+    /// Against guessing passwords.
     pub(crate) throttle: Throttle,
+    /// Against guessing codes; apart, so that who failed to log in can still use a code.
+    pub(crate) codes: Throttle,
     pub(crate) live: Live,
     pub(crate) cancel: CancellationToken,
     zone: TimeZone,
@@ -38,6 +41,7 @@ impl App {
             sessions: SessionCache::default(),
             passwords: Passwords::new(),
             throttle: Throttle::default(),
+            codes: Throttle::default(),
             cancel,
             zone: TimeZone::system(),
         }))

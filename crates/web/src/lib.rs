@@ -14,6 +14,7 @@ mod api;
 mod app;
 mod assets;
 mod catalog;
+mod connection;
 mod frame;
 mod live;
 mod page;
@@ -28,5 +29,5 @@ mod view;
 mod visitor;
 mod wording;
 
-pub use access::setup_code;
+pub use access::{RESET_CODE_VALID, reset_code_issue, setup_code};
 pub use serve::{ServeError, WebOptions, serve, serve_on};

@@ -2,19 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use dess_model::host::Paths;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{setup_code_discard, setup_code_provide};
+use crate::access::{CodeUse, code_discard, setup_code_provide};
 use crate::app::App;
+use crate::connection::accept_all;
 use crate::routes::router;
-
-/// How long answers under way may take after the stop was asked for.
-const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the admin page needs.
 #[derive(Clone, Debug)]
@@ -30,7 +27,7 @@ pub struct WebOptions {
 pub enum ServeError {
     /// The address is taken, not ours, or needs rights.
     #[error(
-        "cannot listen on {address} for the admin page; is another program on this port? Choose another with --web-listen"
+        "cannot listen on {address} for the admin page; is another program on this port? Choose another address with `listen` in the section [web] of the configuration file (/etc/dess/dess.toml)"
     )]
     Listen {
         /// As configured.
@@ -39,8 +36,8 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// The listening socket broke.
-    #[error("the admin page's listening socket broke")]
+    /// The listening socket is of no use.
+    #[error("the admin page's listening socket does not tell its address")]
     Serve(#[source] io::Error),
 }
 
@@ -68,7 +65,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// As [`serve`], on a socket that is already bound; `WebOptions::listen` has no part in it.
 ///
 /// # Errors
-/// If the socket breaks.
+/// If the socket does not tell its address.
 pub async fn serve_on(
     listener: TcpListener,
     paths: Paths,
@@ -81,29 +78,19 @@ pub async fn serve_on(
     tracing::info!(listen = %address, "admin page on http://{address}/");
     // Nobody may wait for it: then it is simply up.
     let _ = ready.send(());
-    let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let stop = cancel.clone();
-    let serving = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .into_future();
+    let router = router(app.clone());
     tokio::select! {
-        ended = serving => ended.map_err(ServeError::Serve),
-        () = app.live.keep_watching() => Ok(()),
-        () = overdue(&cancel) => Ok(()),
+        () = accept_all(&listener, &router, &cancel) => {}
+        () = app.live.keep_watching() => {}
     }
-}
-
-/// Some time after `cancel`: a browser that does not take its answer must not hold us up.
-async fn overdue(cancel: &CancellationToken) {
-    cancel.cancelled().await;
-    tokio::time::sleep(FINISH_WITHIN).await;
+    Ok(())
 }
 
 /// Offers the set-up code while there is no user, and takes it away once there is one.
 async fn prepare_setup(app: &App) {
     match app.feed.operations().user_count().await {
         Ok(0) => announce_setup_code(&app.paths),
-        Ok(_) => setup_code_discard(&app.paths),
+        Ok(_) => code_discard(&app.paths, CodeUse::Setup),
         Err(error) => tracing::warn!(
             error = &error as &dyn std::error::Error,
             "cannot tell whether the owner's account exists; the page will ask again"

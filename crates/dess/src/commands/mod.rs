@@ -44,6 +44,9 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Web {
             command: Some(WebCommand::SetupCode),
         } => up::print_setup_code(&config.paths()),
+        Command::Web {
+            command: Some(WebCommand::ResetPassword),
+        } => up::issue_reset_code(&operations, config.web.listen.port()).await,
         Command::Dhcp => service::dhcp(&config).await,
         Command::Boot => service::boot(&config).await,
         Command::Iscsi { command } => service::iscsi(&config, command).await,

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use dess_model::host::Paths;
+use dess_node::operations::Operations;
 use dess_node::supervisor::protocol::{ServiceState, ServiceStatus};
 use dess_node::supervisor::{SupervisorOptions, supervise};
+use dess_web::{RESET_CODE_VALID, reset_code_issue};
 
 use super::services;
 use crate::arguments::GlobalArguments;
@@ -36,6 +38,32 @@ pub(super) fn print_setup_code(paths: &Paths) -> Result<ExitCode> {
     let code = std::fs::read_to_string(&path)
         .context("there is no set-up code: the owner is set up already, or dess is not running")?;
     say!("{}", code.trim());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `dess web reset-password`
+pub(super) async fn issue_reset_code(operations: &Operations, port: u16) -> Result<ExitCode> {
+    let owner = operations.owner_name().await?.context(
+        "there is no owner's account yet: make it on the page; `dess web setup-code` prints its code",
+    )?;
+    let runtime = &operations.paths().runtime;
+    let code = reset_code_issue(operations.paths()).with_context(|| {
+        let place = runtime.display();
+        format!("cannot write a reset code below {place}; is this root, and is dess running?")
+    })?;
+    let details = serde_json::json!({});
+    if let Err(error) = operations
+        .audit_append("user.reset_code", &owner, details)
+        .await
+    {
+        tracing::warn!(%error, "the reset code is not in the audit log");
+    }
+    let minutes = RESET_CODE_VALID.as_secs() / 60;
+    say!("reset code {code}");
+    say!(
+        "Open /setup of the admin page (port {port}), enter the code and a new password for \
+         \"{owner}\". The code works once, within {minutes} minutes."
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -112,6 +112,14 @@ impl Operations {
             .await
     }
 
+    /// Name of the owner: the user that was made first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn owner_name(&self) -> Result<Option<String>> {
+        Ok(self.read().await?.user_first().await?)
+    }
+
     /// Keeps a login session; expired ones go.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ mod throttle;
 
 pub(crate) use password::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, Passwords};
 pub(crate) use session::{SESSION_MS, SessionCache, Token};
-pub use setup_code::setup_code;
-pub(crate) use setup_code::{setup_code_discard, setup_code_matches, setup_code_provide};
-pub(crate) use throttle::Throttle;
+pub(crate) use setup_code::{
+    CodeUse, code_discard, code_matches, setup_code_provide, waiting_code,
+};
+pub use setup_code::{RESET_CODE_VALID, reset_code_issue, setup_code};
+pub(crate) use throttle::{Throttle, network};

@@ -64,6 +64,11 @@ impl SessionCache {
         kept.remove(token_hash);
     }
 
+    pub(crate) fn forget_all(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+    }
+
     pub(crate) fn recall(&self, token_hash: &str, now: Timestamp) -> Option<SessionView> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(token_hash)
@@ -113,5 +118,7 @@ mod tests {
         assert!(cache.recall("299", Timestamp(298)).is_some());
         assert!(cache.recall("299", Timestamp(299)).is_none());
         assert_eq!(cache.0.lock().unwrap().len(), REMEMBERED_MAX);
+        cache.forget_all();
+        assert!(cache.recall("299", Timestamp(298)).is_none());
     }
 }

@@ -74,7 +74,7 @@ impl Throttle {
 }
 
 /// An IPv6 host owns its whole /64, so that is what counts.
-fn network(peer: IpAddr) -> IpAddr {
+pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -33,15 +33,25 @@ pub(super) const CATALOG: Catalog = Catalog {
     login_locked: Phrase("로그인에 여러 번 실패했습니다. {n}초 뒤에 다시 시도하십시오."),
     login_busy: Phrase("지금 로그인 요청이 너무 많습니다. 잠시 뒤에 다시 시도하십시오."),
     logged_out: Phrase("로그아웃했습니다."),
+    password_forgotten: Phrase(
+        "비밀번호를 잊었으면 서버에서 dess web reset-password 를 실행하십시오.",
+    ),
+    reset_password_link: Phrase("재설정 코드로 비밀번호 새로 정하기"),
+    reset_password_title: Phrase("비밀번호 재설정"),
+    reset_password_lead: Phrase(
+        "서버에서 받은 코드로 관리자 비밀번호를 새로 정합니다. 로그인되어 있던 곳은 모두 로그아웃됩니다.",
+    ),
+    reset_code_where: Phrase("dess web reset-password 를 실행한 서버 화면에 표시됩니다."),
+    password_new: Phrase("새 비밀번호"),
+    reset_password_do: Phrase("비밀번호 바꾸고 로그인"),
+    password_reset_done: Phrase("비밀번호를 바꿨습니다. 다른 곳의 로그인은 모두 끊었습니다."),
     setup_title: Phrase("관리자 계정 만들기"),
     setup_lead: Phrase("처음 한 번만 하는 설정입니다. 이 계정으로 매장 전체를 관리합니다."),
     setup_code: Phrase("설정 코드"),
     setup_code_where: Phrase(
         "서버 화면에 표시됩니다. 서버에서 dess web setup-code 를 실행해도 볼 수 있습니다.",
     ),
-    setup_code_wrong: Phrase(
-        "설정 코드가 맞지 않습니다. 서버에 표시된 코드를 그대로 입력하십시오.",
-    ),
+    setup_code_wrong: Phrase("코드가 맞지 않습니다. 서버에 표시된 코드를 그대로 입력하십시오."),
     setup_name_wrong: Phrase("아이디는 글자, 숫자, - _ . 로 1~63자입니다."),
     setup_password_short: Phrase("비밀번호는 8자 이상이어야 합니다."),
     setup_password_differs: Phrase("두 비밀번호가 서로 다릅니다. 다시 입력하십시오."),

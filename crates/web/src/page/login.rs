@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::note::NoteQuery;
 use super::service::NoFields;
 use super::show;
-use crate::access::{PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token};
+use crate::access::{CodeUse, PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token, waiting_code};
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::frame::Frame;
@@ -31,6 +31,8 @@ struct LoginPage {
     back: String,
     name: String,
     error: Option<String>,
+    /// A code to set a new password waits to be used.
+    resettable: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +77,7 @@ fn page(
         back: local_path(&form.back).to_owned(),
         name: form.name.clone(),
         error,
+        resettable: matches!(waiting_code(&app.paths, CodeUse::Reset), Ok(Some(_))),
     })
 }
 

@@ -27,6 +27,7 @@ impl NoteQuery {
             "cancel" => t.job_cancel_asked,
             "default" => t.default_done,
             "setup" => t.setup_done,
+            "password" => t.password_reset_done,
             "logout" => t.logged_out,
             _ => return None,
         };

@@ -1,4 +1,5 @@
-//! First start: the owner's account, for the person who has the code from the server.
+//! For the person who has a code from the server: the owner's account at the first start, and a
+//! new password for an owner who forgot it.
 
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ use serde::Deserialize;
 use super::login::open_session;
 use super::show;
 use crate::access::{
-    PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, setup_code_discard, setup_code_matches,
+    CodeUse, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, code_discard, code_matches,
+    waiting_code,
 };
 use crate::app::App;
 use crate::catalog::Catalog;
@@ -29,6 +31,8 @@ use crate::visitor::Visitor;
 struct SetupPage {
     t: &'static Catalog,
     f: Frame,
+    /// The account is there; only its password is set.
+    reset: bool,
     code: String,
     name: String,
     code_error: Option<String>,
@@ -54,6 +58,8 @@ impl Faults {
 #[derive(Default, Deserialize)]
 pub(crate) struct SetupForm {
     code: String,
+    /// Absent when only the password is set.
+    #[serde(default)]
     name: String,
     password: String,
     again: String,
@@ -76,29 +82,38 @@ impl SetupForm {
     }
 }
 
-async fn is_set_up(app: &App) -> Result<bool, Problem> {
-    Ok(app.feed.operations().user_count().await? > 0)
+/// What the page is for now; none if there is nothing to set up.
+async fn purpose(app: &App) -> Result<Option<CodeUse>, Problem> {
+    if app.feed.operations().user_count().await? == 0 {
+        return Ok(Some(CodeUse::Setup));
+    }
+    let waiting = waiting_code(&app.paths, CodeUse::Reset)
+        .map_err(|error| Problem::internal(&error, "cannot read the reset code"))?;
+    Ok(waiting.map(|_| CodeUse::Reset))
 }
 
-/// `GET /setup`; leads to the login once there is a user.
+/// `GET /setup`; leads to the login once there is a user, unless the password is to be reset.
 pub(crate) async fn setup_page(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    if is_set_up(&app).await? {
+    let Some(code_use) = purpose(&app).await? else {
         return Ok(Redirect::to("/login").into_response());
+    };
+    if code_use == CodeUse::Setup {
+        announce_setup_code(&app.paths);
     }
-    announce_setup_code(&app.paths);
     let form = SetupForm {
         name: "admin".into(),
         ..SetupForm::default()
     };
-    Ok(page(&app, &visitor, &form, Faults::default())?.into_response())
+    Ok(page(&app, &visitor, code_use, &form, Faults::default())?.into_response())
 }
 
 fn page(
     app: &App,
     visitor: &Visitor,
+    code_use: CodeUse,
     form: &SetupForm,
     faults: Faults,
 ) -> Result<Html<String>, Problem> {
@@ -106,6 +121,7 @@ fn page(
     show(&SetupPage {
         t: words.t,
         f: Frame::new(&words, visitor),
+        reset: code_use == CodeUse::Reset,
         code: form.code.clone(),
         name: form.name.clone(),
         code_error: faults.code,
@@ -121,21 +137,21 @@ pub(crate) async fn setup(
     form: Result<Form<SetupForm>, FormRejection>,
 ) -> Result<Response, Problem> {
     let Form(form) = form.map_err(|rejection| Problem::of_form(&rejection))?;
-    if is_set_up(&app).await? {
+    let Some(code_use) = purpose(&app).await? else {
         return Ok(Redirect::to("/login").into_response());
-    }
+    };
     let t = visitor.language.catalog();
     let mut faults = form.faults(t);
     let now = Instant::now();
-    let status = if let Some(left) = app.throttle.locked_for(now, visitor.peer) {
+    let status = if let Some(left) = app.codes.locked_for(now, visitor.peer) {
         faults.code = Some(t.login_locked.with("n", left.as_secs() + 1).into());
         StatusCode::TOO_MANY_REQUESTS
     } else {
-        app.throttle.failed(now, visitor.peer);
-        let matches = setup_code_matches(&app.paths, &form.code)
+        app.codes.failed(now, visitor.peer);
+        let matches = code_matches(&app.paths, code_use, &form.code)
             .map_err(|error| Problem::internal(&error, "cannot read the set-up code"))?;
         if matches {
-            app.throttle.succeeded(visitor.peer);
+            app.codes.succeeded(visitor.peer);
         } else {
             tracing::warn!(peer = %visitor.peer, "set-up refused: wrong code");
             faults.code = Some(t.setup_code_wrong.into());
@@ -143,17 +159,26 @@ pub(crate) async fn setup(
         StatusCode::UNPROCESSABLE_ENTITY
     };
     if faults.any() {
-        return Ok((status, page(&app, &visitor, &form, faults)?).into_response());
+        return Ok((status, page(&app, &visitor, code_use, &form, faults)?).into_response());
     }
-    create(&app, &visitor, form).await
-}
-
-async fn create(app: &App, visitor: &Visitor, form: SetupForm) -> Result<Response, Problem> {
     let hash = match app.passwords.hash(form.password.clone()).await {
         Ok(hash) => hash,
         Err(PasswordError::Busy) => return Err(Problem::Slow),
         Err(error) => return Err(Problem::internal(&error, "cannot hash a password")),
     };
+    match code_use {
+        CodeUse::Setup => create(&app, &visitor, form, hash).await,
+        CodeUse::Reset => set_anew(&app, &visitor, hash).await,
+    }
+}
+
+/// The owner's account, at the first start.
+async fn create(
+    app: &App,
+    visitor: &Visitor,
+    form: SetupForm,
+    hash: String,
+) -> Result<Response, Problem> {
     let operations = app.feed.operations();
     let operations = operations.acting_as(format!("web:setup@{}", visitor.peer));
     match operations.user_create_first(&form.name, &hash).await {
@@ -163,17 +188,31 @@ async fn create(app: &App, visitor: &Visitor, form: SetupForm) -> Result<Respons
                 name: Some(visitor.language.catalog().setup_name_wrong.into()),
                 ..Faults::default()
             };
-            let page = page(app, visitor, &form, faults)?;
+            let page = page(app, visitor, CodeUse::Setup, &form, faults)?;
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
         }
         Err(error) => return Err(error.into()),
     }
-    setup_code_discard(&app.paths);
+    code_discard(&app.paths, CodeUse::Setup);
     tracing::info!(peer = %visitor.peer, "the owner's account was created");
-    let cookie = open_session(app, &form.name).await?;
-    Ok((
-        AppendHeaders([(SET_COOKIE, cookie)]),
-        Redirect::to("/?done=setup"),
-    )
-        .into_response())
+    enter(app, &form.name, "/?done=setup").await
+}
+
+/// The owner's new password; all who were logged in are out.
+async fn set_anew(app: &App, visitor: &Visitor, hash: String) -> Result<Response, Problem> {
+    let operations = app.feed.operations();
+    let operations = operations.acting_as(format!("web:reset@{}", visitor.peer));
+    let owner = operations.owner_name().await?.ok_or(Problem::NotFound)?;
+    operations.user_password_set(&owner, &hash).await?;
+    code_discard(&app.paths, CodeUse::Reset);
+    app.sessions.forget_all();
+    app.throttle.succeeded(visitor.peer);
+    tracing::info!(peer = %visitor.peer, "the owner's password was set anew with a code from the server");
+    enter(app, &owner, "/?done=password").await
+}
+
+/// Logs the user in and leads on.
+async fn enter(app: &App, user: &str, to: &str) -> Result<Response, Problem> {
+    let cookie = open_session(app, user).await?;
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(to)).into_response())
 }

@@ -1,6 +1,7 @@
 //! First start, login, and what strangers may not.
 
 use super::*;
+use crate::access::reset_code_issue;
 
 #[tokio::test]
 async fn a_stranger_is_led_to_the_set_up_then_to_the_login_and_sees_nothing() {
@@ -42,7 +43,7 @@ async fn only_the_code_from_the_server_sets_the_page_up_and_only_once() {
     let wrong = hall.set_up(Some("AAAA-AAAA")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(
-        wrong.text.contains("This is not the set-up code"),
+        wrong.text.contains("This is not the right code"),
         "{}",
         wrong.text
     );
@@ -265,4 +266,54 @@ async fn every_answer_carries_the_protecting_headers() {
         );
         assert!(!answer.text.contains(" onclick"));
     }
+}
+
+#[tokio::test]
+async fn a_forgotten_password_is_set_anew_with_a_code_from_the_server() {
+    let mut hall = Hall::logged_in().await;
+    let old_session = std::mem::take(&mut hall.cookies);
+    for _ in 0..6 {
+        log_in(&mut hall, "forgotten 1").await;
+    }
+    let login = hall.get("/login").await.text;
+    assert!(login.contains("dess web reset-password"), "{login}");
+    let reset = |code: &str, password: &'static str| {
+        let fields = [("code", code), ("password", password), ("again", password)];
+        fields.map(|(name, value)| (name, value.to_owned()))
+    };
+    let post = async |hall: &mut Hall, fields: [(&str, String); 3]| {
+        let fields: Vec<_> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        hall.post("/setup", &fields).await
+    };
+    let unasked = post(&mut hall, reset("AAAA-AAAA", "new password 1")).await;
+    assert_eq!(unasked.location(), "/login", "not without a code");
+
+    let code = reset_code_issue(&hall.app.paths).unwrap();
+    let login = hall.get("/login").await.text;
+    assert!(
+        login.contains("href=\"/setup\""),
+        "noticed at once: {login}"
+    );
+    let page = hall.get("/setup").await.text;
+    assert!(page.contains("Set a new password") && !page.contains(&code));
+    let wrong = post(&mut hall, reset("AAAA-AAAA", "new password 1")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let done = post(&mut hall, reset(&code, "new password 1")).await;
+    assert_eq!(done.location(), "/?done=password", "{}", done.text);
+    assert_eq!(hall.get("/").await.status, StatusCode::OK, "logged in");
+
+    let again = post(&mut hall, reset(&code, "new password 2")).await;
+    assert_eq!(again.location(), "/login", "a code works once");
+    hall.cookies = old_session;
+    assert_eq!(hall.get("/").await.location(), "/login", "others are out");
+    assert_eq!(
+        log_in(&mut hall, PASSWORD).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        log_in(&mut hall, "new password 1").await.location(),
+        "/images"
+    );
+    let audit = hall.operations.audit_list(20).await.unwrap();
+    assert!(audit.iter().any(|line| line.action == "user.password"));
 }
