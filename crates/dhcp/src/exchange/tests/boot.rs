@@ -78,7 +78,7 @@ fn a_uefi_initiator_gets_the_root_path_of_its_disk_and_no_file() {
     let seat = offer(SEAT, EDK2_ISCSI);
     assert_eq!(
         text(&seat, code::ROOT_PATH).as_deref(),
-        Some("iscsi:10.77.0.1:6:3260:0000000000000000:iqn.2026-01.test.dess:seat-1")
+        Some("iscsi:10.77.0.1:6:3260:0:iqn.2026-01.test.dess:seat-1")
     );
     assert!(seat.file.is_empty() && !seat.options.contains(67));
     for mac in [BARE, HELD, STRANGER] {
