@@ -27,11 +27,13 @@ use crate::rules::{
     ipxe_again, os_dhcp, os_login,
 };
 use crate::wording::{acknowledged, ended_because, offered, transferred};
-use crate::{Attempt, Change, Stage, Step};
+use crate::{Attempt, BootOutcome, Change, Stage, Step};
 
 /// Attempts of unregistered network cards kept in mind: whoever can send on the network can
 /// invent network cards.
 const STRANGERS_MAX: usize = 4096;
+/// Code of a script that was refused because an address asked that is not the client's.
+const FOREIGN_ADDRESS: &str = "E31";
 /// Most addresses kept in mind.
 const ADDRESSES_MAX: usize = 65_536;
 
@@ -369,6 +371,9 @@ impl Folding {
         bootable: bool,
         code: Option<&str>,
     ) -> Vec<Change> {
+        if !bootable && !self.may_be_refused(mac, code) {
+            return Vec::new();
+        }
         // iPXE asks for its script again after a failure; an operating system never does.
         let anew = |attempt: &Attempt| attempt.memory.os_login.is_some();
         self.advance(at, fresh, mac, anew, |attempt| match (bootable, code) {
@@ -385,6 +390,20 @@ impl Folding {
                 attempt.reach(at, Stage::Script, "waiting screen sent")
             }
         })
+    }
+
+    /// True if a refused script can be that of the PC itself. Whoever reaches the server can ask
+    /// for any PC's: that must neither end a boot that went on to its disk, nor start one.
+    fn may_be_refused(&self, mac: MacAddr, code: Option<&str>) -> bool {
+        let attempt = self.attempts.get(&mac);
+        match attempt.filter(|attempt| attempt.is_open()) {
+            Some(attempt) => {
+                attempt.memory.os_login.is_none()
+                    && (attempt.stage <= Stage::Script || attempt.outcome == BootOutcome::Failed)
+            }
+            // Asked from a foreign address, and the PC has not been heard of.
+            None => code != Some(FOREIGN_ADDRESS),
+        }
     }
 
     fn disk_ready(

@@ -342,6 +342,37 @@ fn a_refused_script_is_a_fault_with_its_code_until_ipxe_gets_a_better_one() {
 }
 
 #[test]
+fn a_script_refused_to_somebody_else_harms_no_running_client_and_starts_no_boot() {
+    let refused = |code: Option<&str>| EventKind::Script {
+        mac: MAC,
+        bootable: false,
+        code: code.map(str::to_owned),
+    };
+    let mut room = Room::new();
+    room.at(0, refused(Some("E31")));
+    assert!(room.folding.attempt(MAC).is_none());
+
+    rom_ipxe_to_os_login(&mut room, 1000);
+    room.at(20_000, refused(Some("E31")))
+        .at(21_000, ack(DhcpPhase::Os))
+        .at(30_000, refused(Some("E31")))
+        .at(31_000, refused(Some("E22")))
+        .at(32_000, refused(None));
+    assert!(matches!(room.state(), ClientState::Running { .. }));
+    assert!(room.ended.is_empty());
+
+    // After a new power-on it is the PC's own.
+    room.at(100_000, ack(DhcpPhase::Ipxe))
+        .at(101_000, refused(Some("E31")));
+    assert!(matches!(room.state(), ClientState::Fault { ref code, .. } if code == "E31"));
+    assert_eq!(room.ended.len(), 1);
+    room.at(110_000, script())
+        .at(111_000, login(LoginKind::Firmware, 5))
+        .at(112_000, refused(Some("E31")));
+    assert!(matches!(room.state(), ClientState::Booting { .. }));
+}
+
+#[test]
 fn a_failure_reported_by_ipxe_keeps_its_errno() {
     let mut room = Room::new();
     room.at(0, ack(DhcpPhase::Ipxe)).at(100, script()).at(
