@@ -107,6 +107,18 @@
     }
     return fresh;
   }
+  // On narrow screens the healthy services are one line; whether it is open outlives updates.
+  function brief() {
+    const open = String(root.classList.contains("services-open"));
+    for (const button of document.querySelectorAll("[data-services-toggle]")) {
+      if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);
+    }
+  }
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest || !event.target.closest("[data-services-toggle]")) return;
+    root.classList.toggle("services-open");
+    brief();
+  });
   function apply(change) {
     clockSkew = change.now - Date.now();
     for (const [id, html] of Object.entries(change.set || {})) parts.set(id, replace(id, html));
@@ -119,6 +131,7 @@
       });
     }
     parts.clear();
+    brief();
     if (change.say) {
       const voice = document.getElementById("voice");
       if (voice && voice.textContent !== change.say) voice.textContent = change.say;

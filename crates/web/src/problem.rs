@@ -145,14 +145,10 @@ impl Problem {
     }
 }
 
-/// Why an operation was refused, in the reader's language as far as there are words for it.
+/// Why an operation was refused, in the reader's language.
 pub(crate) fn refusal(t: &Catalog, error: &OperationError) -> String {
     match error {
-        OperationError::Invalid { field, reason } => t
-            .refused_invalid
-            .with("field", field_word(t, field))
-            .with("reason", reason)
-            .into(),
+        OperationError::Invalid { field, reason } => invalid(t, field, reason),
         OperationError::Conflict {
             field,
             value,
@@ -164,8 +160,36 @@ pub(crate) fn refusal(t: &Catalog, error: &OperationError) -> String {
             .with("owner", owner)
             .into(),
         OperationError::NotFound { name, .. } => t.refused_missing.with("name", name).into(),
-        OperationError::Target(ControlError::Running { .. }) => t.refused_running.into(),
-        other => chain(other),
+        OperationError::Target(refusal) => match refusal {
+            ControlError::Running { .. } => t.refused_running.into(),
+            ControlError::NotApproved { .. }
+            | ControlError::NoImage { .. }
+            | ControlError::UnknownClient { .. } => t.refused_not_ready.into(),
+            ControlError::Disk { .. } => t.refused_disk.into(),
+            ControlError::Malformed { .. } => t.refused_no_answer.into(),
+        },
+        OperationError::Service(_) => t.refused_no_answer.into(),
+        OperationError::Store(_) => t.database_title.into(),
+        OperationError::NoSite => t.no_site_title.into(),
+        OperationError::Refused(_) | OperationError::SiteExists { .. } => t.refused_state.into(),
+    }
+}
+
+/// What a field may hold. For fields that no page sends, the operation's own words.
+fn invalid(t: &Catalog, field: &str, reason: &str) -> String {
+    match field {
+        "seat" => t.invalid_seat.into(),
+        "name" => t.invalid_name.into(),
+        "MAC" => t.invalid_mac.into(),
+        "address" => t.invalid_address.into(),
+        "source" => t.invalid_source.into(),
+        "boot file" => t.invalid_boot_file.into(),
+        "user name" => t.setup_name_wrong.into(),
+        _ => t
+            .refused_invalid
+            .with("field", field_word(t, field))
+            .with("reason", reason)
+            .into(),
     }
 }
 
@@ -173,11 +197,9 @@ fn field_word(t: &Catalog, field: &str) -> String {
     match field {
         "seat" => t.seat.into(),
         "name" => t.name.into(),
-        "mac" => t.mac.into(),
+        "MAC" => t.mac.into(),
         "address" => t.address.into(),
-        "image" => t.image.into(),
-        "source" => t.import_path.into(),
-        "policy" => t.policy.into(),
+        "boot file" => t.field_boot_file.into(),
         other => other.to_owned(),
     }
 }
@@ -192,7 +214,11 @@ impl From<OperationError> for Problem {
             | OperationError::SiteExists { .. }
             | OperationError::Refused(_)
             | OperationError::Service(_)
-            | OperationError::Target(_) => Self::Refused(Arc::new(error)),
+            | OperationError::Target(_) => {
+                // The page says it in the reader's words; here are the operation's own.
+                tracing::info!(cause = chain(&error), "an operation was refused");
+                Self::Refused(Arc::new(error))
+            }
         }
     }
 }

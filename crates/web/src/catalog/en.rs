@@ -57,6 +57,8 @@ pub(super) const CATALOG: Catalog = Catalog {
     setup_done: Phrase("The owner account is ready."),
     // Services
     services: Phrase("Services"),
+    services_all_good: Phrase("All {n} services are running"),
+    services_some_good: Phrase("{n} of {m} services are running"),
     service_dhcp: Phrase("Addresses (DHCP)"),
     service_boot: Phrase("Boot files (TFTP)"),
     service_iscsi: Phrase("Disks (iSCSI)"),
@@ -145,8 +147,12 @@ pub(super) const CATALOG: Catalog = Catalog {
     disk_error_what: Phrase("A read or write of this PC's disk failed."),
     disk_error_next: Phrase("Check the server's disk: free space and health."),
     login_refused_title: Phrase("Disk login refused: {name}"),
-    login_refused_what: Phrase("A device that is not registered tried to open a disk."),
-    login_refused_next: Phrase("Find out what PC has this address."),
+    login_refused_what: Phrase(
+        "The disk service turned it away: the PC is not registered, uses another address than its reservation, has a wrong secret, or has no image.",
+    ),
+    login_refused_next: Phrase(
+        "Find the PC with this address and check its registration, address and image in the list of seats.",
+    ),
     database_title: Phrase("The database cannot be read"),
     database_what: Phrase(
         "Running PCs and booting are not affected. Seats and images cannot be shown now.",
@@ -174,7 +180,9 @@ pub(super) const CATALOG: Catalog = Catalog {
     view_list: Phrase("As a list"),
     nothing_found: Phrase("No seat matches."),
     approve: Phrase("Approve"),
-    approved: Phrase("{name} is approved. It boots from its next power-on."),
+    approved: Phrase(
+        "{name} was approved. If it is switched on, it boots by itself in a few seconds.",
+    ),
     no_image: Phrase("No image"),
     progress: Phrase("step {n} of {m}"),
     stage_dhcp: Phrase("Asks for an address"),
@@ -221,7 +229,17 @@ pub(super) const CATALOG: Catalog = Catalog {
     traffic: Phrase("Read / written since power-on"),
     registered: Phrase("Registered"),
     settings: Phrase("Settings"),
-    settings_note: Phrase("A running PC takes changes at its next power-on."),
+    settings_note: Phrase(
+        "Name and seat change at once, image and disk policy at the next power-on.",
+    ),
+    settings_note_persistent: Phrase(
+        "This PC keeps its changes, so another image takes effect only after a reset. Until then it boots the version that it has.",
+    ),
+    volatile_title: Phrase("Make {name} volatile"),
+    volatile_what: Phrase(
+        "Everything written on this PC so far is lost for good at its next power-on. From then on it starts with a fresh disk each time.",
+    ),
+    volatile_do: Phrase("Change and lose the writes"),
     boots: Phrase("Boots"),
     boots_none: Phrase("It has not booted yet. Power it on and watch its stages here."),
     boot_in_progress: Phrase("Booting"),
@@ -237,7 +255,12 @@ pub(super) const CATALOG: Catalog = Catalog {
     reset_volatile: Phrase(
         "Its policy is volatile: it starts with a fresh disk at each power-on anyway.",
     ),
-    reset_running: Phrase("It is running now. A reset cuts off whoever is using it."),
+    reset_running: Phrase(
+        "It is running now. A reset cuts it off from its disk and it freezes: switch it off and on again, and it boots fresh.",
+    ),
+    remove_running: Phrase(
+        "It is running now. Removing it cuts it off from its disk and it freezes.",
+    ),
     reset_do: Phrase("Reset"),
     reset_do_force: Phrase("Cut off and reset"),
     reset_done: Phrase("{name} was reset."),
@@ -283,6 +306,9 @@ pub(super) const CATALOG: Catalog = Catalog {
         "All seats without an image of their own boot this version from their next power-on.",
     ),
     default_running: Phrase("Running PCs keep what they booted until they are switched off."),
+    default_persistent: Phrase(
+        "Seats that keep their changes stay on their version until they are reset.",
+    ),
     default_done: Phrase("The default is now {name}."),
     // Empty room
     empty_title: Phrase("Getting started"),
@@ -321,4 +347,25 @@ pub(super) const CATALOG: Catalog = Catalog {
     refused_taken: Phrase("{field} {value} is already used by {owner}."),
     refused_invalid: Phrase("{field} cannot be accepted: {reason}"),
     refused_missing: Phrase("{name} does not exist."),
+    field_boot_file: Phrase("Boot file"),
+    invalid_seat: Phrase("A seat number is 1 to 99999."),
+    invalid_name: Phrase(
+        "A name has 1 to 63 letters, digits, - _ or . and the name of a PC is not digits alone.",
+    ),
+    invalid_mac: Phrase("This is not the MAC address of one network card."),
+    invalid_address: Phrase(
+        "A PC cannot have this address. It must be in the network of the site and not be that of the server or the router.",
+    ),
+    invalid_source: Phrase(
+        "The file cannot be read. Give the whole path (from /) of a file on the server that DESS may read.",
+    ),
+    invalid_boot_file: Phrase("A boot file is a file name or URL of 1 to 127 bytes without .."),
+    refused_no_answer: Phrase(
+        "A service that is needed does not answer. Check the services on the room page.",
+    ),
+    refused_disk: Phrase(
+        "The disk of this PC cannot be used. The log of the disk service has the details.",
+    ),
+    refused_not_ready: Phrase("This PC is not approved yet, or has no image."),
+    refused_state: Phrase("It is over already, or cannot be done now."),
 };

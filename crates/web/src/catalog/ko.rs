@@ -59,13 +59,15 @@ pub(super) const CATALOG: Catalog = Catalog {
     setup_done: Phrase("관리자 계정을 만들었습니다."),
     // Services
     services: Phrase("서비스"),
+    services_all_good: Phrase("서비스 {n}개 모두 정상"),
+    services_some_good: Phrase("서비스 {m}개 중 {n}개 정상"),
     service_dhcp: Phrase("주소 배정 (DHCP)"),
     service_boot: Phrase("부팅 파일 (TFTP)"),
     service_iscsi: Phrase("디스크 (iSCSI)"),
     service_node: Phrase("관리 데몬"),
     service_web: Phrase("관리 페이지"),
-    job_dhcp: Phrase("켜지는 PC에 IP 주소와 부팅 정보를 줍니다."),
-    job_boot: Phrase("켜지는 PC에 부팅 파일과 부팅 명령을 보냅니다."),
+    job_dhcp: Phrase("부팅 중인 PC에 IP 주소와 부팅 정보를 줍니다."),
+    job_boot: Phrase("부팅 중인 PC에 부팅 파일과 부팅 명령을 보냅니다."),
     job_iscsi: Phrase("켜져 있는 모든 PC의 디스크입니다."),
     job_node: Phrase("설정, 이미지, 부팅 기록을 관리합니다."),
     job_web: Phrase("지금 보고 있는 페이지입니다."),
@@ -147,8 +149,12 @@ pub(super) const CATALOG: Catalog = Catalog {
     disk_error_what: Phrase("이 PC의 디스크를 읽거나 쓰지 못했습니다."),
     disk_error_next: Phrase("서버 디스크의 남은 공간과 상태를 확인하십시오."),
     login_refused_title: Phrase("디스크 접속 거부: {name}"),
-    login_refused_what: Phrase("등록되지 않은 장치가 디스크에 접속하려 했습니다."),
-    login_refused_next: Phrase("이 주소의 PC가 무엇인지 확인하십시오."),
+    login_refused_what: Phrase(
+        "디스크 접속을 거부했습니다. 등록되지 않은 PC이거나, 주소가 예약과 다르거나, 접속 암호 또는 이미지가 맞지 않습니다.",
+    ),
+    login_refused_next: Phrase(
+        "이 주소의 PC를 찾아 좌석 목록의 등록 상태, IP 주소, 이미지를 확인하십시오.",
+    ),
     database_title: Phrase("데이터베이스를 읽을 수 없음"),
     database_what: Phrase(
         "켜져 있는 PC와 부팅에는 영향이 없습니다. 좌석과 이미지는 지금 표시할 수 없습니다.",
@@ -176,7 +182,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     view_list: Phrase("목록으로 보기"),
     nothing_found: Phrase("조건에 맞는 좌석이 없습니다."),
     approve: Phrase("승인"),
-    approved: Phrase("{name} 승인했습니다. 다음에 켤 때부터 부팅됩니다."),
+    approved: Phrase("{name}: 승인했습니다. PC가 켜져 있으면 잠시 뒤 저절로 부팅됩니다."),
     no_image: Phrase("이미지 없음"),
     progress: Phrase("{m}단계 중 {n}단계"),
     stage_dhcp: Phrase("주소 요청"),
@@ -189,7 +195,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     stage_os_dhcp: Phrase("운영체제 네트워크 연결"),
     stage_up: Phrase("사용 가능"),
     stage_failed: Phrase("실패"),
-    stage_session_ended: Phrase("디스크 연결 끝"),
+    stage_session_ended: Phrase("디스크 연결 종료"),
     // Faults
     fault_e11: Phrase("서비스가 멈춰 부팅하지 못했습니다."),
     fault_e11_next: Phrase("위의 서비스 상태를 확인하십시오."),
@@ -211,8 +217,8 @@ pub(super) const CATALOG: Catalog = Catalog {
     name: Phrase("이름"),
     image: Phrase("이미지"),
     policy: Phrase("디스크 방식"),
-    policy_volatile: Phrase("휘발 (켤 때마다 초기화)"),
-    policy_persistent: Phrase("보존 (초기화할 때까지 유지)"),
+    policy_volatile: Phrase("매번 초기화 (켤 때마다 새 디스크)"),
+    policy_persistent: Phrase("변경 내용 유지 (초기화할 때까지)"),
     by_group: Phrase("그룹 설정: {name}"),
     mac: Phrase("MAC 주소"),
     address: Phrase("IP 주소"),
@@ -223,7 +229,17 @@ pub(super) const CATALOG: Catalog = Catalog {
     traffic: Phrase("이번에 읽은 양 / 쓴 양"),
     registered: Phrase("등록일"),
     settings: Phrase("설정"),
-    settings_note: Phrase("켜져 있는 PC에는 다음에 켤 때부터 적용됩니다."),
+    settings_note: Phrase(
+        "이름과 좌석 번호는 바로, 이미지와 디스크 방식은 다음에 켤 때부터 적용됩니다.",
+    ),
+    settings_note_persistent: Phrase(
+        "이 PC는 변경 내용을 유지하므로 이미지를 바꿔도 초기화해야 적용됩니다. 그 전까지는 지금 버전으로 부팅됩니다.",
+    ),
+    volatile_title: Phrase("{name} 매번 초기화로 변경"),
+    volatile_what: Phrase(
+        "이 PC에 유지하던 변경 내용이 다음에 켤 때 모두 사라지고 되살릴 수 없습니다. 그 뒤로도 켤 때마다 새 디스크로 시작합니다.",
+    ),
+    volatile_do: Phrase("변경하고 내용 버리기"),
     boots: Phrase("부팅 기록"),
     boots_none: Phrase("아직 부팅한 적이 없습니다. PC를 켜면 단계가 여기에 나타납니다."),
     boot_in_progress: Phrase("부팅 중"),
@@ -236,12 +252,17 @@ pub(super) const CATALOG: Catalog = Catalog {
     reset_what: Phrase(
         "이 PC의 디스크를 이미지 상태로 되돌립니다. 이 PC에 저장된 모든 변경 사항이 사라지고 되살릴 수 없습니다.",
     ),
-    reset_volatile: Phrase("휘발 방식이므로 다음에 켤 때 어차피 새 디스크로 시작합니다."),
-    reset_running: Phrase("지금 켜져 있습니다. 초기화하면 쓰던 작업이 바로 끊깁니다."),
+    reset_volatile: Phrase(
+        "디스크 방식이 '매번 초기화'라서 초기화하지 않아도 다음에 켤 때 새 디스크로 시작합니다.",
+    ),
+    reset_running: Phrase(
+        "지금 켜져 있습니다. 초기화하면 디스크 연결이 끊겨 화면이 멈춥니다. PC를 껐다 켜면 새 디스크로 부팅됩니다.",
+    ),
+    remove_running: Phrase("지금 켜져 있습니다. 삭제하면 디스크 연결이 끊겨 화면이 멈춥니다."),
     reset_do: Phrase("초기화"),
     reset_do_force: Phrase("끊고 초기화"),
-    reset_done: Phrase("{name} 초기화했습니다."),
-    reset_done_later: Phrase("{name} 초기화를 예약했습니다. 다음에 켤 때 새 디스크로 시작합니다."),
+    reset_done: Phrase("{name}: 초기화했습니다."),
+    reset_done_later: Phrase("{name}: 초기화를 예약했습니다. 다음에 켤 때 새 디스크로 시작합니다."),
     remove: Phrase("삭제"),
     remove_title: Phrase("{name} 삭제"),
     remove_what: Phrase(
@@ -271,7 +292,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     job_cancel_asked: Phrase("취소를 요청했습니다."),
     version: Phrase("버전"),
     size: Phrase("크기"),
-    made: Phrase("만든 때"),
+    made: Phrase("만든 날짜"),
     used_by: Phrase("사용하는 좌석"),
     seats_count: Phrase("{n}대"),
     seats_one: Phrase("1대"),
@@ -283,6 +304,7 @@ pub(super) const CATALOG: Catalog = Catalog {
         "이미지를 따로 지정하지 않은 모든 좌석이 다음에 켤 때부터 이 버전으로 부팅됩니다.",
     ),
     default_running: Phrase("켜져 있는 PC는 끌 때까지 지금 이미지를 그대로 씁니다."),
+    default_persistent: Phrase("단, 변경 내용을 유지하는 좌석은 초기화한 뒤부터 적용됩니다."),
     default_done: Phrase("기본 이미지를 {name}(으)로 지정했습니다."),
     // Empty room
     empty_title: Phrase("시작하기"),
@@ -319,4 +341,25 @@ pub(super) const CATALOG: Catalog = Catalog {
     refused_taken: Phrase("{field} {value}: 이미 {owner}에서 쓰고 있습니다."),
     refused_invalid: Phrase("{field} 값이 맞지 않습니다: {reason}"),
     refused_missing: Phrase("{name}: 찾을 수 없습니다."),
+    field_boot_file: Phrase("부팅 파일"),
+    invalid_seat: Phrase("좌석 번호는 1부터 99999까지입니다."),
+    invalid_name: Phrase(
+        "이름은 글자, 숫자, - _ . 로 1~63자입니다. PC 이름을 숫자로만 지을 수는 없습니다.",
+    ),
+    invalid_mac: Phrase("PC 한 대의 랜카드를 가리키는 MAC 주소가 아닙니다."),
+    invalid_address: Phrase(
+        "PC에 줄 수 없는 IP 주소입니다. 매장 네트워크의 주소인지, 서버나 공유기의 주소가 아닌지 확인하십시오.",
+    ),
+    invalid_source: Phrase(
+        "파일을 읽을 수 없습니다. 서버에 있는 파일의 전체 경로(/로 시작)가 맞는지, 읽을 권한이 있는지 확인하십시오.",
+    ),
+    invalid_boot_file: Phrase("부팅 파일은 .. 없이 1~127자의 파일 이름이나 URL입니다."),
+    refused_no_answer: Phrase(
+        "필요한 서비스가 응답하지 않아 처리하지 못했습니다. 매장 화면에서 서비스 상태를 확인하십시오.",
+    ),
+    refused_disk: Phrase(
+        "이 PC의 디스크를 쓸 수 없어 처리하지 못했습니다. 자세한 내용은 디스크 서비스의 기록에 있습니다.",
+    ),
+    refused_not_ready: Phrase("아직 승인하지 않았거나 이미지가 없는 PC입니다."),
+    refused_state: Phrase("이미 끝났거나 지금은 할 수 없는 작업입니다."),
 };

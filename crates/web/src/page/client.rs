@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::Html;
-use dess_model::ClientId;
+use dess_model::{BootPolicy, ClientId};
 use dess_node::operations::BootAttemptView;
 
 use super::note::NoteQuery;
@@ -29,6 +29,7 @@ struct ClientPage {
     facts: Vec<Fact>,
     form: ClientForm,
     error: Option<String>,
+    keeps_writes: bool,
 }
 
 #[derive(Template)]
@@ -123,6 +124,7 @@ pub(super) async fn page(
         facts: facts(&words, client),
         form: ClientForm::of(t, client, &records),
         error,
+        keeps_writes: client.policy == BootPolicy::Persistent,
         f: frame,
     })
 }

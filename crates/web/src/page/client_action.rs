@@ -118,7 +118,7 @@ pub(crate) async fn remove_ask(
         key: "remove",
         title: t.remove_title.with("name", titled(&client)).into(),
         lines: vec![t.remove_what.into()],
-        warning: on.then(|| t.reset_running.into()),
+        warning: on.then(|| t.remove_running.into()),
         severity: "bad",
         action: format!("/clients/{}/remove", client.id),
         hidden: vec![("force", on.to_string())],
@@ -146,16 +146,36 @@ pub(crate) struct Settings {
     name: String,
     image: String,
     policy: String,
+    /// `true` if the person was told what is lost.
+    #[serde(default)]
+    agreed: String,
 }
 
 impl Settings {
+    /// The client's own policy; none for its group's.
+    fn policy(&self) -> Result<Option<BootPolicy>, Problem> {
+        match self.policy.as_str() {
+            "" => Ok(None),
+            "volatile" => Ok(Some(BootPolicy::Volatile)),
+            "persistent" => Ok(Some(BootPolicy::Persistent)),
+            _ => Err(Problem::Malformed),
+        }
+    }
+
+    /// True if the client keeps its writes now and no longer would: they are lost at its next
+    /// power-on.
+    fn drops_writes(&self, client: &ClientView, records: &Records) -> Result<bool, Problem> {
+        let group = records
+            .groups
+            .iter()
+            .find(|group| group.name == client.group);
+        let inherited = group.map_or(BootPolicy::Volatile, |group| group.policy);
+        let policy = self.policy()?.unwrap_or(inherited);
+        Ok(client.policy == BootPolicy::Persistent && policy == BootPolicy::Volatile)
+    }
+
     fn change(self) -> Result<ClientChange, Problem> {
-        let policy = match self.policy.as_str() {
-            "" => None,
-            "volatile" => Some(BootPolicy::Volatile),
-            "persistent" => Some(BootPolicy::Persistent),
-            _ => return Err(Problem::Malformed),
-        };
+        let policy = self.policy()?;
         Ok(ClientChange {
             seat: Some(self.seat.trim().parse().map_err(|_| Problem::Malformed)?),
             name: Some(self.name.trim().to_owned()),
@@ -172,6 +192,12 @@ pub(crate) async fn settings(
     Path(id): Path<String>,
     Signed { member, form }: Signed<Settings>,
 ) -> Result<Response, Problem> {
+    if form.agreed != "true" {
+        let (records, client) = fetch(&app, &id).await?;
+        if form.drops_writes(&client, &records)? {
+            return Ok(volatile_ask(&app, &member, &records, &client, form)?.into_response());
+        }
+    }
     let id = id_of(&id)?;
     match member.operations(&app).client_set(id, form.change()?).await {
         Ok(_) => Ok(Redirect::to(&format!("/clients/{id}?done=saved")).into_response()),
@@ -182,4 +208,39 @@ pub(crate) async fn settings(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Asks before a client no longer keeps its writes, and says what is lost.
+fn volatile_ask(
+    app: &App,
+    member: &Member,
+    records: &Records,
+    client: &ClientView,
+    form: Settings,
+) -> Result<Html<String>, Problem> {
+    let words = app.wording(member.visitor.language);
+    let t = words.t;
+    let back = format!("/clients/{}", client.id);
+    let mut frame = Frame::of(&words, member, records.name.as_deref(), "");
+    // The language link cannot repeat a form.
+    frame.path.clone_from(&back);
+    show(&ConfirmPage {
+        t,
+        f: frame,
+        key: "volatile",
+        title: t.volatile_title.with("name", titled(client)).into(),
+        lines: vec![],
+        warning: Some(t.volatile_what.into()),
+        severity: "bad",
+        action: format!("{back}/settings"),
+        hidden: vec![
+            ("seat", form.seat),
+            ("name", form.name),
+            ("image", form.image),
+            ("policy", form.policy),
+            ("agreed", "true".to_owned()),
+        ],
+        yes: t.volatile_do,
+        back,
+    })
 }

@@ -6,8 +6,8 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use dess_model::JobId;
-use dess_node::operations::{AssignTo, ImageImport, OperationError};
+use dess_model::{BootPolicy, JobId};
+use dess_node::operations::{AssignTo, ClientView, ImageImport, OperationError};
 use serde::Deserialize;
 
 use super::note::NoteQuery;
@@ -103,6 +103,12 @@ async fn page(
     })
 }
 
+/// Boots the default image, but stays on its version until a reset.
+fn keeps_its_version(client: &ClientView) -> bool {
+    let inherited = client.image.as_ref().is_none_or(|image| image.inherited);
+    inherited && client.policy == BootPolicy::Persistent
+}
+
 fn has_version(records: &Records, label: &str) -> bool {
     records
         .images
@@ -159,12 +165,16 @@ pub(crate) async fn default_ask(
     if !has_version(&records, &image) {
         return Err(Problem::NotFound);
     }
+    let mut lines = vec![t.default_what.into(), t.default_running.into()];
+    if records.clients.iter().any(keeps_its_version) {
+        lines.push(t.default_persistent.into());
+    }
     show(&ConfirmPage {
         t,
         f: Frame::of(&words, &member, records.name.as_deref(), "images"),
         key: "default",
         title: t.default_title.with("name", &image).into(),
-        lines: vec![t.default_what.into(), t.default_running.into()],
+        lines,
         warning: None,
         severity: "warn",
         action: "/images/default".into(),

@@ -39,6 +39,11 @@ pub(crate) struct ServicesPart<'a> {
     t: &'static Catalog,
     services: &'a [ServiceRow],
     linked: bool,
+    /// How many are well.
+    good: usize,
+    /// All of them in one line, for narrow screens.
+    brief: String,
+    brief_icon: &'static str,
 }
 
 impl ServicesPart<'_> {
@@ -48,10 +53,22 @@ impl ServicesPart<'_> {
         services: &[ServiceRow],
         linked: bool,
     ) -> String {
+        let good = services.iter().filter(|row| row.health == "good").count();
+        let all_good = good == services.len();
+        let brief = if all_good {
+            t.services_all_good.with("n", good)
+        } else {
+            t.services_some_good
+                .with("n", good)
+                .with("m", services.len())
+        };
         html(&ServicesPart {
             t,
             services,
             linked,
+            good,
+            brief: brief.into(),
+            brief_icon: if all_good { "good" } else { "warn" },
         })
     }
 }

@@ -166,6 +166,8 @@ fn notice_matter(t: &Catalog, notice: &NoticeView) -> Option<Matter> {
         ),
         // Counted in the log; an operator can do nothing about one odd packet.
         NoticeKind::Malformed => return None,
+        // The PCs that wait for approval are a matter of their own.
+        NoticeKind::RegistrationHeld => return None,
     };
     Some(plain(kind, title.with("name", &notice.subject), what, next))
 }

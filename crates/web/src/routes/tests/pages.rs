@@ -212,3 +212,81 @@ async fn before_the_site_is_set_up_the_page_names_the_command() {
     );
     assert!(page.text.contains("Run dess init"));
 }
+
+#[tokio::test]
+async fn nobody_loses_kept_writes_by_a_setting_without_being_asked() {
+    let mut hall = Hall::logged_in().await;
+    let client = hall.add(1, "PC-01").await;
+    let path = format!("/clients/{}/settings", client.id);
+    let csrf = hall.csrf().await;
+    let fields = |policy, agreed| {
+        [
+            ("csrf", csrf.as_str()),
+            ("seat", "1"),
+            ("name", "PC-01"),
+            ("image", ""),
+            ("policy", policy),
+            ("agreed", agreed),
+        ]
+    };
+    let saved = format!("/clients/{}?done=saved", client.id);
+    let volatile = hall.get(&format!("/clients/{}", client.id)).await.text;
+    assert!(!volatile.contains("takes effect only after a reset"));
+    let kept = hall.post(&path, &fields("persistent", "")).await;
+    assert_eq!(kept.location(), saved, "keeping more needs no question");
+    let persistent = hall.get(&format!("/clients/{}", client.id)).await.text;
+    assert!(persistent.contains("takes effect only after a reset"));
+    // Of its own, or its group's, which is volatile.
+    for policy in ["volatile", ""] {
+        let asked = hall.post(&path, &fields(policy, "")).await;
+        assert_eq!(asked.status, StatusCode::OK, "{}", asked.text);
+        assert!(asked.text.contains("data-confirm=\"volatile\""));
+        assert!(
+            asked
+                .text
+                .contains("Everything written on this PC so far is lost")
+        );
+    }
+    let before = hall.operations.client_get(client.id).await.unwrap();
+    assert_eq!(before.policy, dess_model::BootPolicy::Persistent);
+    let agreed = hall.post(&path, &fields("volatile", "true")).await;
+    assert_eq!(agreed.location(), saved);
+    let after = hall.operations.client_get(client.id).await.unwrap();
+    assert_eq!(after.policy, dess_model::BootPolicy::Volatile);
+}
+
+#[tokio::test]
+async fn what_cannot_be_accepted_is_told_in_korean_alone() {
+    let mut hall = Hall::logged_in().await;
+    hall.language = "ko";
+    let client = hall.add(1, "PC-01").await;
+    let csrf = hall.csrf().await;
+    let refused = async |hall: &mut Hall, path: &str, fields: &[(&str, &str)]| {
+        let mut all = vec![("csrf", csrf.as_str())];
+        all.extend(fields);
+        let answer = hall.post(path, &all).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let alert = answer.text.split("role=\"alert\">").nth(1).unwrap();
+        alert.split('<').next().unwrap().to_owned()
+    };
+    let path = format!("/clients/{}/settings", client.id);
+    let settings = |seat, name| {
+        [
+            ("seat", seat),
+            ("name", name),
+            ("image", ""),
+            ("policy", ""),
+        ]
+    };
+    let seat = refused(&mut hall, &path, &settings("0", "PC-01")).await;
+    assert!(seat.contains("99999"), "{seat}");
+    let name = refused(&mut hall, &path, &settings("1", "12")).await;
+    assert!(name.contains("숫자로만"), "{name}");
+    let import = [("source", "/no/such/file"), ("name", "windows11")];
+    let source = refused(&mut hall, "/images/import", &import).await;
+    assert!(source.contains("전체 경로"), "{source}");
+    for text in [seat, name, source] {
+        let english = text.bytes().any(|byte| byte.is_ascii_lowercase());
+        assert!(!english, "{text}");
+    }
+}

@@ -57,6 +57,7 @@ async fn a_service_that_dies_turns_red_in_the_open_page_and_back() {
     let statuses = play_supervisor(&hall, None);
     let page = hall.get("/").await.text;
     assert!(!page.contains("data-health=\"bad\""), "{page}");
+    assert!(page.contains("All 5 services are running"), "{page}");
     let mut events = watch(&hall, &live_path(&page)).await;
     events.next("hello").await;
     set(&statuses, ServiceName::Boot, ServiceState::Backoff);
@@ -67,6 +68,7 @@ async fn a_service_that_dies_turns_red_in_the_open_page_and_back() {
         "{services}"
     );
     assert!(services.contains("Down"), "in words too");
+    assert!(services.contains("4 of 5 services are running"));
     let verdict = change["set"]["verdict"].as_str().unwrap();
     assert!(verdict.contains("Boot files (TFTP): down"), "{verdict}");
     assert_eq!(
