@@ -49,7 +49,9 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn user_first(&mut self) -> Result<Option<String>, StoreError> {
         let statement = query("SELECT name FROM users ORDER BY created_at, name LIMIT 1");
-        let row = self.fetch_optional("read the first user", statement).await?;
+        let row = self
+            .fetch_optional("read the first user", statement)
+            .await?;
         row.map(|row| Columns(&row).text("name")).transpose()
     }
 

@@ -44,6 +44,16 @@ impl Tx {
             .map(drop)
     }
 
+    /// Removes lines older than `before`; answers how many.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn audit_delete_old(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        let statement = query("DELETE FROM audit WHERE at < ?").bind(before.0);
+        self.execute("remove old lines of the audit log", statement)
+            .await
+    }
+
     /// The last `limit` lines, newest first.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub enum NoticeKind {
     LoginRefused,
     /// A peer sends malformed packets.
     Malformed,
+    /// More new PCs came at once than are registered by themselves; they wait for approval.
+    RegistrationHeld,
 }
 
 /// One notice.
@@ -74,6 +76,33 @@ impl Tx {
         .bind(at.0)
         .bind(count_of(times));
         self.execute("keep a notice", insert).await.map(drop)
+    }
+
+    /// Removes notices last seen before `before`, and of the rest all but the `keep` newest;
+    /// answers how many went.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn notice_delete_old(
+        &mut self,
+        before: Timestamp,
+        keep: u32,
+    ) -> Result<u64, StoreError> {
+        let old = query("DELETE FROM notices WHERE last_seen < ?").bind(before.0);
+        let removed = self.execute("remove old notices", old).await?;
+        // The oldest one that stays; more than `keep` only if some were seen in one millisecond.
+        let newest =
+            query("SELECT last_seen FROM notices ORDER BY last_seen DESC LIMIT 1 OFFSET ?")
+                .bind(i64::from(keep.saturating_sub(1)));
+        let Some(row) = self
+            .fetch_optional("find the oldest notice to keep", newest)
+            .await?
+        else {
+            return Ok(removed);
+        };
+        let least = Columns(&row).time("last_seen")?;
+        let beyond = query("DELETE FROM notices WHERE last_seen < ?").bind(least.0);
+        Ok(removed + self.execute("remove notices", beyond).await?)
     }
 
     /// Notices whose last time is not before `since`, newest first.

@@ -403,3 +403,56 @@ async fn a_notice_that_repeats_is_counted() {
     assert_eq!(notices[0].last_seen, Timestamp(30));
     assert!(tx.notice_list(Timestamp(31)).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn old_notices_go_and_so_do_those_beyond_the_newest_that_are_kept() {
+    let site = site().await;
+    let removed = site
+        .store
+        .transact(|mut tx| async move {
+            for at in 0..20 {
+                let subject = at.to_string();
+                tx.notice_count(NoticeKind::LoginRefused, &subject, "x", 1, Timestamp(at))
+                    .await?;
+            }
+            Ok::<_, StoreError>((
+                tx.notice_delete_old(Timestamp(5), 100).await?,
+                tx.notice_delete_old(Timestamp(5), 10).await?,
+                tx.notice_delete_old(Timestamp(5), 10).await?,
+            ))
+        })
+        .await
+        .unwrap();
+    assert_eq!(removed, (5, 5, 0));
+    let mut tx = site.store.read().await.unwrap();
+    let kept = tx.notice_list(Timestamp(0)).await.unwrap();
+    assert_eq!(kept.len(), 10);
+    assert_eq!(kept[9].subject, "10");
+}
+
+#[tokio::test]
+async fn old_lines_of_the_audit_log_go() {
+    let site = site().await;
+    let removed = site
+        .store
+        .transact(|mut tx| async move {
+            for at in 0..4 {
+                tx.audit_insert(&AuditRecord {
+                    id: Uuid::from_u128(at),
+                    at: Timestamp(i64::try_from(at).unwrap()),
+                    actor: "a".into(),
+                    action: "b".into(),
+                    subject: "c".into(),
+                    details: "{}".into(),
+                })
+                .await?;
+            }
+            tx.audit_delete_old(Timestamp(3)).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(removed, 3);
+    let mut tx = site.store.read().await.unwrap();
+    let kept = tx.audit_list(10).await.unwrap();
+    assert_eq!((kept.len(), kept[0].at), (1, Timestamp(3)));
+}
