@@ -3,6 +3,7 @@
 mod console;
 mod machine;
 mod monitor;
+mod setup;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::{png, wait};
 use console::Console;
 pub use console::Seen;
 use monitor::Monitor;
+pub use setup::Setup;
 
 /// Which firmware powers the client on, and so how it meets the server first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub enum Firmware {
     UefiPxe,
     /// OVMF's own HTTP Boot on a virtio card: fetches an EFI boot file by HTTP.
     UefiHttp,
+    /// OVMF's own iSCSI initiator on a virtio card, without PXE; it boots nothing until its
+    /// settings are typed in ([`Client::enter_setup`]) and the disk is chosen there.
+    UefiIscsi,
 }
 
 /// One client.
@@ -69,7 +74,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts QEMU on `tap` and connects to its serial console before the first instruction runs.
+    /// Starts QEMU on `tap` and reads its serial console from the first instruction on.
     pub(crate) fn power_on(
         room: &Arc<Inner>,
         switch: &Namespace,
@@ -80,8 +85,9 @@ impl Client {
         let mut qemu = switch.command("qemu-system-x86_64");
         machine::arguments(&mut qemu, &options, tap, &files)?;
         let process = switch.spawn(&format!("{}-qemu", options.name), &mut qemu)?;
-        let connected = Console::connect(&files.serial, &files.serial_log).and_then(|console| {
-            let monitor = Monitor::connect(&files.monitor)?;
+        let connected = Monitor::connect(&files.monitor).and_then(|monitor| {
+            let console = Console::open(&files.serial, &files.serial_log)?;
+            monitor.command("cont")?;
             Ok((console, monitor))
         });
         let (console, monitor) = connected.with_context(|| {
@@ -167,6 +173,14 @@ impl Client {
             script: script.to_owned(),
             id,
         })
+    }
+
+    /// Enters the set-up of a UEFI client that was just powered on or reset.
+    ///
+    /// # Errors
+    /// With the screen, when the set-up does not come within `limit`.
+    pub fn enter_setup(&self, limit: Duration) -> anyhow::Result<Setup<'_>> {
+        Setup::enter(self, limit)
     }
 
     /// Everything the serial console has shown since power-on.

@@ -1,16 +1,15 @@
 //! A client's serial console: read from power-on, with the time of every piece.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::machine::Line;
 use crate::process::{TAIL_LINES, tail};
-use crate::wait;
 
 /// A marker that appeared on the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct Seen {
 pub(crate) struct Console {
     connected_at: Instant,
     log_path: PathBuf,
-    stream: UnixStream,
+    keyboard: File,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -40,23 +39,31 @@ struct Shared {
 }
 
 impl Console {
-    /// Connects to QEMU's serial socket (QEMU powers on when we do) and starts reading.
-    pub(crate) fn connect(socket: &Path, log_path: &Path) -> anyhow::Result<Self> {
-        let stream = connect(socket)?;
+    /// Starts reading the serial line of a QEMU that has opened `line` but has no power yet.
+    ///
+    /// `line` is a pair of FIFOs: firmware writes single bytes, of which a socket's buffer holds
+    /// only a few hundred, and QEMU drops what does not fit.
+    pub(crate) fn open(line: &Line, log_path: &Path) -> anyhow::Result<Self> {
+        // Held for a moment, so that opening does not wait even for a QEMU that has just died.
+        let both = OpenOptions::new().read(true).write(true).clone();
+        let held = [both.open(&line.output)?, both.open(&line.input)?];
+        let screen = File::open(&line.output)?;
+        let keyboard = OpenOptions::new().write(true).open(&line.input)?;
+        drop(held);
         let connected_at = Instant::now();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let log = File::create(log_path)?;
-        let reader = (stream.try_clone()?, log, Arc::clone(&shared));
+        let reader = (screen, log, Arc::clone(&shared));
         std::thread::Builder::new()
             .name("lab-console".to_owned())
             .spawn(move || {
-                let (stream, log, shared) = reader;
-                read_all(stream, log, &shared, connected_at);
+                let (screen, log, shared) = reader;
+                read_all(screen, log, &shared, connected_at);
             })?;
         Ok(Self {
             connected_at,
             log_path: log_path.to_owned(),
-            stream,
+            keyboard,
             shared,
         })
     }
@@ -87,13 +94,22 @@ impl Console {
 
     /// Types `text` on the serial line.
     pub(crate) fn send(&self, text: &str) -> anyhow::Result<()> {
-        (&self.stream)
+        (&self.keyboard)
             .write_all(text.as_bytes())
             .context("cannot write to the client's serial console")
     }
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&lock(&self.shared).bytes).into_owned()
+    }
+
+    /// What has arrived after the first `from` bytes.
+    pub(crate) fn bytes_after(&self, from: usize) -> Vec<u8> {
+        lock(&self.shared)
+            .bytes
+            .get(from..)
+            .unwrap_or_default()
+            .to_vec()
     }
 
     pub(crate) fn tail(&self) -> String {
@@ -111,19 +127,10 @@ impl Console {
     }
 }
 
-/// Connects to a socket that QEMU is about to open.
-pub(crate) fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
-    wait::until(CONNECT_LIMIT, || Ok(UnixStream::connect(socket).ok()))?
-        .with_context(|| format!("no answer at {socket:?} within {CONNECT_LIMIT:?}"))
-}
-
-/// Most time QEMU may need to open its sockets on a loaded machine.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-
-fn read_all(mut stream: UnixStream, mut log: File, shared: &Mutex<Shared>, start: Instant) {
+fn read_all(mut screen: File, mut log: File, shared: &Mutex<Shared>, start: Instant) {
     let mut piece = [0_u8; 4096];
     loop {
-        let len = match stream.read(&mut piece) {
+        let len = match screen.read(&mut piece) {
             Ok(0) | Err(_) => break,
             Ok(len) => len,
         };

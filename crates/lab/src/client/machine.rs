@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::{ClientOptions, Firmware};
 use crate::accel;
@@ -13,9 +15,34 @@ use crate::room::Inner;
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// The two directions of a client's serial line, as FIFOs.
+pub(crate) struct Line {
+    /// What QEMU takes for the path of both.
+    path: PathBuf,
+    /// To the client.
+    pub(crate) input: PathBuf,
+    /// From the client.
+    pub(crate) output: PathBuf,
+}
+
+impl Line {
+    fn create(path: PathBuf) -> anyhow::Result<Self> {
+        let line = Self {
+            input: path.with_added_extension("in"),
+            output: path.with_added_extension("out"),
+            path,
+        };
+        for fifo in [&line.input, &line.output] {
+            mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR)
+                .with_context(|| format!("cannot make {fifo:?}"))?;
+        }
+        Ok(line)
+    }
+}
+
 /// Files of one client in the room's directory.
 pub(crate) struct Files {
-    pub(crate) serial: PathBuf,
+    pub(crate) serial: Line,
     pub(crate) serial_log: PathBuf,
     pub(crate) monitor: PathBuf,
     variables: Option<PathBuf>,
@@ -25,7 +52,7 @@ impl Files {
     pub(crate) fn prepare(room: &Inner, options: &ClientOptions) -> anyhow::Result<Self> {
         let variables = match options.firmware {
             Firmware::Bios => None,
-            Firmware::UefiRom | Firmware::UefiPxe | Firmware::UefiHttp => {
+            Firmware::UefiRom | Firmware::UefiPxe | Firmware::UefiHttp | Firmware::UefiIscsi => {
                 let copy = room.new_file(&options.name, "vars");
                 std::fs::copy(OVMF_VARS, &copy)
                     .with_context(|| format!("cannot copy {OVMF_VARS} (package ovmf)"))?;
@@ -33,7 +60,7 @@ impl Files {
             }
         };
         Ok(Self {
-            serial: room.new_file(&options.name, "serial"),
+            serial: Line::create(room.new_file(&options.name, "serial"))?,
             serial_log: room.new_file(&options.name, "console"),
             monitor: room.new_file(&options.name, "monitor"),
             variables,
@@ -54,9 +81,16 @@ pub(crate) fn arguments(
     // Every PC has a UUID of its own (DHCP option 97).
     let tail = options.mac.replace(':', "");
     qemu.args(["-uuid", &format!("5e55d15c-0000-4000-8000-{tail}")]);
-    qemu.args(["-chardev", &socket("serial", &files.serial, "on")?]);
+    // No power before somebody reads the serial line.
+    qemu.arg("-S");
+    let line = utf8(&files.serial.path)?;
+    qemu.args(["-chardev", &format!("pipe,id=serial,path={line}")]);
     qemu.args(["-serial", "chardev:serial"]);
-    qemu.args(["-chardev", &socket("monitor", &files.monitor, "off")?]);
+    let monitor = utf8(&files.monitor)?;
+    qemu.args([
+        "-chardev",
+        &format!("socket,id=monitor,path={monitor},server=on,wait=off"),
+    ]);
     qemu.args(["-mon", "chardev=monitor,mode=readline"]);
     qemu.args([
         "-netdev",
@@ -83,23 +117,26 @@ pub(crate) fn arguments(
             qemu.arg(card("virtio-net-pci,romfile="));
             qemu.args(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
         }
-        Firmware::UefiHttp => {
+        Firmware::UefiHttp | Firmware::UefiIscsi => {
             qemu.args(["-machine", "q35", "-device"]);
             qemu.arg(card("virtio-net-pci,romfile="));
             qemu.args(["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]);
             qemu.args(["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
         }
     }
+    if options.firmware == Firmware::UefiIscsi {
+        // Else OVMF waits for no key.
+        qemu.args(["-boot", "menu=on,splash-time=30000"]);
+    }
     if let Some(variables) = &files.variables {
         let code = format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}");
         qemu.args(["-drive", &code]);
-        let variables = variables.to_str().context("the room's path is not UTF-8")?;
+        let variables = utf8(variables)?;
         qemu.args(["-drive", &format!("if=pflash,format=raw,file={variables}")]);
     }
     Ok(())
 }
 
-fn socket(id: &str, path: &Path, wait: &str) -> anyhow::Result<String> {
-    let path = path.to_str().context("the room's path is not UTF-8")?;
-    Ok(format!("socket,id={id},path={path},server=on,wait={wait}"))
+fn utf8(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("the room's path is not UTF-8")
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::wait;
+
 #[derive(Debug)]
 pub(crate) struct Monitor {
     stream: Mutex<UnixStream>,
@@ -15,7 +17,7 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn connect(socket: &Path) -> anyhow::Result<Self> {
-        let mut stream = super::console::connect(socket)?;
+        let mut stream = connect(socket)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         read_to_prompt(&mut stream)?;
         Ok(Self {
@@ -36,6 +38,15 @@ impl Monitor {
         Ok(answer)
     }
 }
+
+/// Connects to a socket that QEMU is about to open.
+fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
+    wait::until(CONNECT_LIMIT, || Ok(UnixStream::connect(socket).ok()))?
+        .with_context(|| format!("no answer at {socket:?} within {CONNECT_LIMIT:?}"))
+}
+
+/// Most time QEMU may need to open its sockets on a loaded machine.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 fn read_to_prompt(stream: &mut UnixStream) -> anyhow::Result<String> {
     let mut answer = Vec::new();
