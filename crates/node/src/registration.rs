@@ -24,6 +24,52 @@ const NAA_VALUE: u64 = (1 << 60) - 1;
 /// invent network cards.
 const CLIENTS_MAX: usize = 20_000;
 const PENDING_MAX: usize = 1_000;
+/// Most clients that are registered by themselves in one burst, and then per minute; the rest
+/// waits for approval. A large room is approved with one click, an invented one is not.
+const AUTOMATIC_MAX: u32 = 60;
+/// How often one more may be, once the burst is used up, in milliseconds.
+const AUTOMATIC_EVERY_MS: i64 = 1_000;
+/// Of so many addresses of a pool one is never reserved by registration: guests, and PCs that
+/// are to be approved, need some too.
+const UNRESERVED_ONE_IN: u32 = 10;
+
+/// How many clients may still be registered by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    left: u32,
+    /// When `left` was brought up to date.
+    at: Timestamp,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            left: AUTOMATIC_MAX,
+            at: Timestamp(0),
+        }
+    }
+}
+
+impl Allowance {
+    /// How many there may be now.
+    pub(crate) fn refill(&mut self, now: Timestamp) -> u32 {
+        let earned = now.0.saturating_sub(self.at.0).max(0) / AUTOMATIC_EVERY_MS;
+        let full = i64::from(AUTOMATIC_MAX - self.left);
+        if earned >= full {
+            self.left = AUTOMATIC_MAX;
+            self.at = now;
+        } else {
+            self.left += u32::try_from(earned).unwrap_or(0);
+            self.at.0 += earned * AUTOMATIC_EVERY_MS;
+        }
+        self.left
+    }
+
+    /// Takes off what was used.
+    pub(crate) fn spend(&mut self, count: u32) {
+        self.left = self.left.saturating_sub(count);
+    }
+}
 
 /// A client that powered on for the first time, as DHCP saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +118,12 @@ pub(crate) fn next_seat(clients: &[ClientRecord]) -> u32 {
         .unwrap_or(u32::MAX)
 }
 
-/// Registers a newcomer by the site's policy; none if it is known already, or the site is not
-/// set up.
+/// Registers a newcomer by the site's policy, but waiting for approval if it may not be
+/// registered by itself now; none if it is known already, or the site is not set up.
 pub(crate) async fn register(
     tx: &mut Tx,
     newcomer: &Newcomer,
+    may_approve: bool,
     now: Timestamp,
 ) -> Result<Option<ClientRecord>, StoreError> {
     let Some(site) = tx.site_fetch().await? else {
@@ -101,7 +148,7 @@ pub(crate) async fn register(
         return Ok(None);
     }
     let mut record = client(newcomer.mac, next_seat(&clients), group.id, now);
-    record.approved = site.registration == Registration::Auto;
+    record.approved = may_approve && site.registration == Registration::Auto;
     record.architecture = newcomer.architecture;
     record.uuid = newcomer.uuid.clone();
     if record.approved {
@@ -116,10 +163,20 @@ pub(crate) async fn register(
 
 /// True if an offered address may become the client's own: out of a pool of ours, and free.
 fn reservable(address: Ipv4Addr, subnets: &[Subnet], clients: &[ClientRecord]) -> bool {
-    let pooled = subnets.iter().any(|subnet| {
-        subnet.mode == DhcpMode::Server && subnet.pool.is_some_and(|pool| pool.contains(address))
-    });
-    pooled && !clients.iter().any(|client| client.address == Some(address))
+    let pool = subnets
+        .iter()
+        .filter(|subnet| subnet.mode == DhcpMode::Server)
+        .filter_map(|subnet| subnet.pool)
+        .find(|pool| pool.contains(address));
+    let Some(pool) = pool else {
+        return false;
+    };
+    let size = u32::from(pool.last) - u32::from(pool.first) + 1;
+    let reserved = clients.iter().filter_map(|client| client.address);
+    let in_pool = reserved.filter(|address| pool.contains(*address)).count();
+    let left = size.saturating_sub(u32::try_from(in_pool).unwrap_or(u32::MAX));
+    left > size.div_ceil(UNRESERVED_ONE_IN)
+        && !clients.iter().any(|client| client.address == Some(address))
 }
 
 fn iscsi_identity(id: ClientId) -> IscsiIdentity {
@@ -147,6 +204,7 @@ fn disk_identity(id: DiskId) -> DiskIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dess_model::AddressRange;
 
     fn at(seat: u32) -> ClientRecord {
         client(
@@ -164,6 +222,48 @@ mod tests {
         let mut renamed = at(9);
         renamed.name = "PC-01".into();
         assert_eq!(next_seat(&[renamed]), 2);
+    }
+
+    #[test]
+    fn so_many_are_registered_by_themselves_at_once_and_then_one_a_second() {
+        let mut allowance = Allowance::default();
+        let start = Timestamp(1_800_000_000_000);
+        assert_eq!(allowance.refill(start), AUTOMATIC_MAX);
+        allowance.spend(AUTOMATIC_MAX);
+        assert_eq!(allowance.refill(Timestamp(start.0 + 999)), 0);
+        assert_eq!(allowance.refill(Timestamp(start.0 + 1_500)), 1);
+        assert_eq!(allowance.refill(Timestamp(start.0 + 2_000)), 2);
+        assert_eq!(allowance.refill(Timestamp(start.0 - 5_000)), 2);
+        assert_eq!(allowance.refill(Timestamp(start.0 + 60_000)), AUTOMATIC_MAX);
+    }
+
+    #[test]
+    fn a_tenth_of_the_pool_is_never_reserved_by_registration() {
+        let pool = AddressRange {
+            first: [10, 0, 0, 1].into(),
+            last: [10, 0, 0, 20].into(),
+        };
+        let subnets = [Subnet {
+            network: "10.0.0.0/24".parse().unwrap(),
+            mode: DhcpMode::Server,
+            pool: Some(pool),
+            router: None,
+            dns: vec![],
+            lease_secs: 600,
+        }];
+        let mut clients = Vec::new();
+        for last in 1..=20 {
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            assert_eq!(
+                reservable(address, &subnets, &clients),
+                last <= 18,
+                "{address}"
+            );
+            let mut next = at(last.into());
+            next.address = Some(address);
+            clients.push(next);
+        }
+        assert!(!reservable([10, 0, 0, 21].into(), &subnets, &[]));
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Chronicle {
                 ..
             } => {
                 let detail = format!("{initiator} from {peer}, iSCSI status {status:#06x}");
-                let subject = initiator.chars().take(191).collect();
+                // Not by its name: the peer makes that up.
+                let subject = peer.to_string();
                 self.pending
                     .notice(NoticeKind::LoginRefused, subject, detail, 1, at);
             }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
 use dess_model::{Event, SessionStatus, TargetReply, TargetRequest, Timestamp};
+use dess_store::{StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -38,12 +39,18 @@ const SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the database is checked for changes that nobody told of.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
-/// How often old boot attempts are removed.
+/// How often old boot attempts, notices and lines of the audit log are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// How long a boot attempt is kept: half a year.
 const BOOTS_KEPT_MS: i64 = 183 * 24 * 3600 * 1000;
 /// How long one of an unregistered network card is kept: a day.
 const STRANGERS_KEPT_MS: i64 = 24 * 3600 * 1000;
+/// How long a notice is kept that is not seen again: 30 days.
+const NOTICES_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Most notices kept.
+const NOTICES_MAX: u32 = 1000;
+/// How long a line of the audit log is kept: two years.
+const AUDIT_KEPT_MS: i64 = 2 * 365 * 24 * 3600 * 1000;
 
 /// What the daemon needs to know.
 #[derive(Clone, Debug)]
@@ -183,27 +190,40 @@ async fn keep_published(shared: Arc<Shared>) {
     }
 }
 
-/// Removes old boot attempts now and then.
+/// Removes now and then what is old.
 async fn forget(shared: Arc<Shared>) {
     let mut ticks = interval(FORGET_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = Timestamp::now().0;
-        let before = Timestamp(now.saturating_sub(BOOTS_KEPT_MS));
-        let strangers_before = Timestamp(now.saturating_sub(STRANGERS_KEPT_MS));
         let Ok(store) = shared.database.store().await else {
             continue;
         };
-        let removed = store
-            .transact(|mut tx| async move { tx.attempt_delete_old(before, strangers_before).await })
-            .await;
-        match removed {
-            Ok(0) => {}
-            Ok(attempts) => tracing::info!(attempts, "removed old boot attempts"),
+        let now = Timestamp::now();
+        match store.transact(|tx| delete_old(tx, now)).await {
+            Ok((0, 0, 0)) => {}
+            Ok((attempts, notices, audit)) => tracing::info!(
+                attempts,
+                notices,
+                audit,
+                "removed old boot attempts, notices and lines of the audit log"
+            ),
             Err(error) => shared.degraded(&error),
         }
     }
+}
+
+/// Removes what is old; answers how many boot attempts, notices and lines of the audit log.
+async fn delete_old(mut tx: Tx, now: Timestamp) -> Result<(u64, u64, u64), StoreError> {
+    let before = |kept_ms| Timestamp(now.0.saturating_sub(kept_ms));
+    let attempts = tx
+        .attempt_delete_old(before(BOOTS_KEPT_MS), before(STRANGERS_KEPT_MS))
+        .await?;
+    let notices = tx
+        .notice_delete_old(before(NOTICES_KEPT_MS), NOTICES_MAX)
+        .await?;
+    let audit = tx.audit_delete_old(before(AUDIT_KEPT_MS)).await?;
+    Ok((attempts, notices, audit))
 }
 
 /// Asks the iSCSI service for its sessions now and then; what it does not answer is not known.

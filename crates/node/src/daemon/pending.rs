@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use dess_diagnosis::{Attempt, Change, Step};
-use dess_model::{Architecture, AttemptId, MacAddr, Timestamp};
+use dess_model::{Architecture, AttemptId, MacAddr, Registration, Timestamp};
 use dess_store::{ClientRecord, NoticeKind, Store, StoreError, Tx};
 use serde_json::json;
 
 use crate::operations::audit;
-use crate::registration::{Newcomer, register};
+use crate::registration::{Allowance, Newcomer, register};
 use crate::timeline::{record_of, step_record_of};
 
 /// Most boot attempts that wait; the oldest go first.
@@ -27,7 +27,11 @@ pub(super) struct Pending {
     notices: HashMap<(NoticeKind, String), Notice>,
     architectures: HashMap<MacAddr, Architecture>,
     dropped: u64,
+    allowance: Allowance,
 }
+
+/// Subject of the notice that newcomers wait for approval.
+const REGISTRATION: &str = "registration";
 
 #[derive(Clone, Debug)]
 struct Notice {
@@ -141,8 +145,13 @@ impl Pending {
         if self.newcomers.is_empty() {
             return Ok(Vec::new());
         }
+        let now = Timestamp::now();
+        let allowed = self.allowance.refill(now);
         let newcomers = &*self;
-        let registered = match store.transact(|tx| newcomers.register(tx)).await {
+        let registered = match store
+            .transact(|tx| newcomers.register(tx, now, allowed))
+            .await
+        {
             Err(error) if !is_hopeless(&error) => return Err(error),
             Err(error) => {
                 tracing::error!(
@@ -153,6 +162,9 @@ impl Pending {
             }
             Ok(registered) => registered,
         };
+        let approved = registered.iter().filter(|client| client.approved).count();
+        self.allowance
+            .spend(u32::try_from(approved).unwrap_or(u32::MAX));
         // One that could not be registered announces itself again.
         self.newcomers.clear();
         Ok(registered)
@@ -180,12 +192,23 @@ impl Pending {
         Ok(())
     }
 
-    async fn register(&self, mut tx: Tx) -> Result<Vec<ClientRecord>, StoreError> {
+    /// Registers all newcomers, at most `allowed` of them without approval.
+    async fn register(
+        &self,
+        mut tx: Tx,
+        now: Timestamp,
+        mut allowed: u32,
+    ) -> Result<Vec<ClientRecord>, StoreError> {
+        let is_automatic = tx
+            .site_fetch()
+            .await?
+            .is_some_and(|site| site.registration == Registration::Auto);
+        let mut held = 0;
         let mut registered = Vec::new();
         let mut newcomers: Vec<&Newcomer> = self.newcomers.values().collect();
         newcomers.sort_by_key(|newcomer| newcomer.mac);
         for newcomer in newcomers {
-            let Some(client) = register(&mut tx, newcomer, Timestamp::now()).await? else {
+            let Some(client) = register(&mut tx, newcomer, allowed > 0, now).await? else {
                 continue;
             };
             let details = json!({
@@ -194,7 +217,20 @@ impl Pending {
             });
             audit(&mut tx, "node", "client.register", &client.name, details).await?;
             tx.revision_raise(0).await?;
+            if client.approved {
+                allowed -= 1;
+            } else {
+                held += 1;
+            }
             registered.push(client);
+        }
+        if is_automatic && held > 0 {
+            let detail = "more new PCs than are registered by themselves in a minute; approve \
+                          those that you know";
+            tracing::warn!(clients.held = held, "{detail}");
+            let kind = NoticeKind::RegistrationHeld;
+            tx.notice_count(kind, REGISTRATION, detail, held, now)
+                .await?;
         }
         Ok(registered)
     }

@@ -9,7 +9,7 @@ use dess_model::{
     AddressRange, BootPolicy, DhcpMode, DhcpPhase, EventKind, LoginKind, MacAddr, Registration,
     SiteSnapshot,
 };
-use dess_store::{Database, JobState};
+use dess_store::{Database, JobState, NoticeKind};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -189,6 +189,58 @@ async fn an_unknown_client_is_registered_and_published_with_the_address_it_was_o
     );
     let audit = site.operations.audit_list(10).await.unwrap();
     assert_eq!(audit[0].action, "client.register");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_new_pcs_waits_for_approval_and_says_so() {
+    let mut site = Site::new(Registration::Auto).await;
+    site.start().await;
+    let invented = (0..100).map(|number| EventKind::UnknownClient {
+        mac: MacAddr([2, 0, 0, 0, 9, number]),
+        architecture: None,
+        uuid: None,
+        address: None,
+    });
+    site.send(invented).await;
+    let sender = site.events.clone();
+    let retries = tokio::spawn(async move { sender.keep_flushing().await });
+    let clients = eventually("all are known", || async {
+        let clients = site.operations.client_list().await.ok()?;
+        (clients.len() == 100).then_some(clients)
+    })
+    .await;
+    let approved = clients.iter().filter(|client| client.approved).count();
+    assert!((60..85).contains(&approved), "{approved} approved");
+    let notices = site.operations.notice_list(60_000).await.unwrap();
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].kind, NoticeKind::RegistrationHeld);
+    retries.abort();
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn refused_logins_are_one_notice_per_peer_whatever_names_it_makes_up() {
+    let mut site = Site::new(Registration::Auto).await;
+    site.start().await;
+    let refused = (0..50).map(|number| EventKind::LoginRefused {
+        client: None,
+        peer: ADDRESS.into(),
+        initiator: format!("iqn.{number}"),
+        status: 0x0201,
+    });
+    site.send(refused).await;
+    let sender = site.events.clone();
+    let retries = tokio::spawn(async move { sender.keep_flushing().await });
+    let notices = eventually("all are counted", || async {
+        let notices = site.operations.notice_list(60_000).await.ok()?;
+        let count: u64 = notices.iter().map(|notice| notice.count).sum();
+        (count == 50).then_some(notices)
+    })
+    .await;
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].subject, ADDRESS.to_string());
+    retries.abort();
     site.stop().await;
 }
 
