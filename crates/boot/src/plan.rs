@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use dess_model::{ClientEntry, DhcpMode, MacAddr, SiteSnapshot};
+use dess_model::{ClientEntry, MacAddr, SiteSnapshot};
 
 use crate::script::Screen;
 
@@ -48,16 +48,12 @@ pub fn boot_plan(snapshot: &SiteSnapshot, mac: MacAddr, peer: IpAddr) -> BootPla
 /// address asks from it. Where another server gives the addresses (proxyDHCP), or none is reserved,
 /// the address proves nothing and is not looked at.
 pub fn script_access(snapshot: &SiteSnapshot, client: &ClientEntry, peer: IpAddr) -> Access {
-    let Some(reserved) = client.address else {
-        return Access::Granted;
-    };
-    let ours = snapshot
-        .subnet_of(reserved)
-        .is_some_and(|subnet| subnet.mode == DhcpMode::Server);
-    if !ours || peer.to_canonical() == IpAddr::V4(reserved) {
-        return Access::Granted;
+    match snapshot.required_address(client) {
+        Some(reserved) if peer.to_canonical() != IpAddr::V4(reserved) => {
+            Access::ForeignAddress { reserved }
+        }
+        _ => Access::Granted,
     }
-    Access::ForeignAddress { reserved }
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub enum Screen {
         /// The reserved one.
         reserved: Ipv4Addr,
     },
+    /// Its operating system is at work on its disk.
+    Running,
     /// The iSCSI service does not answer.
     DiskServiceDown,
     /// The iSCSI service cannot make the disk.
@@ -50,7 +52,7 @@ impl Screen {
             Self::NoSite | Self::DiskServiceDown => Some("E11"),
             Self::DiskFailed { .. } => Some("E22"),
             Self::ForeignAddress { .. } => Some("E31"),
-            Self::Registering | Self::AwaitsApproval | Self::NoImage => None,
+            Self::Registering | Self::AwaitsApproval | Self::NoImage | Self::Running => None,
         }
     }
 
@@ -62,6 +64,7 @@ impl Screen {
             | Self::AwaitsApproval
             | Self::NoImage
             | Self::ForeignAddress { .. }
+            | Self::Running
             | Self::DiskServiceDown
             | Self::DiskFailed { .. } => WAIT_SECS,
         }
@@ -94,6 +97,10 @@ impl Screen {
                     "Restart it; if this stays, look for a second DHCP server.".to_owned(),
                 ];
             }
+            Self::Running => [
+                "This PC seems to be running already; another one may use its name.",
+                "It is tried again; to start it all the same, shut the other one down.",
+            ],
             Self::DiskServiceDown => [
                 "The disk service of the server does not answer.",
                 "On the DESS page, see Services; restart the red one.",

@@ -115,6 +115,14 @@ pub enum DiskError {
         /// Where it was.
         path: PathBuf,
     },
+    /// Nothing has been made for it by a power-on.
+    #[error("disk {disk} has no content yet; power the client on")]
+    NoOverlay {
+        /// The disk.
+        disk: DiskId,
+        /// True if it had content before: it was reset, or lived only as long as the former boot of this machine.
+        dropped: bool,
+    },
 }
 
 impl DiskError {
@@ -132,6 +140,12 @@ impl DiskError {
             path: path.to_owned(),
             reason: reason.into(),
         }
+    }
+
+    /// True if no space is left.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Store { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }
 

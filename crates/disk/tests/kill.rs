@@ -143,7 +143,7 @@ fn kill_under_writes(policy: BootPolicy) {
     writer.wait().unwrap();
 
     let store = store(directory);
-    let attached = store.attach(&spec(directory, policy)).unwrap();
+    let attached = store.attach(spec(directory, policy).disk).unwrap();
     assert!(!attached.fresh);
     let mut expected = base;
     for index in 0..=last {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::event::InitiatorFamily;
 use crate::login::LoginStatus;
 
 /// Kind of session that a login asks for (RFC 7143 §13.21).
@@ -79,6 +80,19 @@ pub trait TargetDirectory {
     /// # Errors
     /// The status with which the login is refused.
     fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus>;
+
+    /// Whether an initiator that was let in so far, and proved itself if it had to, may enter full feature
+    /// phase; asked when its last offers tell whose software it is.
+    ///
+    /// # Errors
+    /// The status with which the login is refused.
+    fn admit(
+        &self,
+        _identity: &LoginIdentity,
+        _family: InitiatorFamily,
+    ) -> Result<(), LoginStatus> {
+        Ok(())
+    }
 
     /// The targets that this initiator may see, asked by SendTargets.
     fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals>;

@@ -50,7 +50,8 @@ impl LoggedIn {
     }
 }
 
-/// Initiators that are told apart by ISID and offered keys. A guess, never a reason to refuse.
+/// Initiators that are told apart by ISID and offered keys. A guess: nothing that must be kept safe from
+/// an initiator that lies may depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitiatorFamily {
     /// iPXE; closes the connection on any PDU that it does not know.

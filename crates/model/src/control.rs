@@ -1,5 +1,7 @@
 //! Requests to the iSCSI service over its local control socket: one JSON line each way.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ClientId, LoginKind, Timestamp};
@@ -9,12 +11,27 @@ use crate::{ClientId, LoginKind, Timestamp};
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum TargetRequest {
     /// The client powers on: make its disk, or rotate a volatile one, and drop stale sessions.
+    /// Refused while its operating system runs.
     PowerOn {
         /// The client.
         client: ClientId,
+        /// The address of the firmware that asked.
+        peer: IpAddr,
     },
-    /// Drop the client's writes. Refused while a session is open, unless `force`.
+    /// Drop the client's writes. Refused while a session is open, unless `force`. The client
+    /// then has to power on: a system that still runs is not let in again.
     Reset {
+        /// The client.
+        client: ClientId,
+        /// End open sessions first.
+        force: bool,
+        /// What [`ClientEntry::reset_epoch`](crate::ClientEntry::reset_epoch) becomes; what the
+        /// client writes from its next power-on on belongs to it.
+        epoch: u32,
+    },
+    /// The client is about to be removed: drop its disk with all that is kept of it. Refused
+    /// while a session is open, unless `force`.
+    Remove {
         /// The client.
         client: ClientId,
         /// End open sessions first.
@@ -117,7 +134,8 @@ pub struct DiskStatus {
     pub overlay_bytes: u64,
     /// Counts the overlays that this disk has had, from 1.
     pub generation: u64,
-    /// True if the request made a fresh overlay.
+    /// True if the request dropped all writes, or found none. After a reset the rest of this is what
+    /// the next power-on makes.
     pub fresh: bool,
 }
 

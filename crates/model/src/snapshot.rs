@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientEntry, ClientId, MacAddr, Subnet, Timestamp, VersionRef};
+use crate::{ClientEntry, ClientId, DhcpMode, MacAddr, Subnet, Timestamp, VersionRef};
 
 /// Layout of the snapshot file that this build writes and reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -128,6 +128,15 @@ impl SiteSnapshot {
         self.clients
             .iter()
             .find(|client| client.iscsi.target_iqn == target_iqn)
+    }
+
+    /// The address from which the client must come, if that can be asked of it: one is reserved,
+    /// and our DHCP is the one that gives it. Beside another DHCP server (proxyDHCP) an address
+    /// proves nothing.
+    pub fn required_address(&self, client: &ClientEntry) -> Option<Ipv4Addr> {
+        let address = client.address?;
+        let mode = self.subnet_of(address)?.mode;
+        (mode == DhcpMode::Server).then_some(address)
     }
 
     /// The client for which an address is reserved.

@@ -1,16 +1,17 @@
 //! Orders of the other services over the control socket.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dess_disk::{DiskError, PoweredDisk};
 use dess_model::host::serve_control;
 use dess_model::{
-    ClientEntry, ClientId, ControlError, DiskStatus, EventKind, SessionEnd, SiteSnapshot,
+    ClientEntry, ClientId, ControlError, DiskState, DiskStatus, SessionEnd, SiteSnapshot,
     TargetReply, TargetRequest,
 };
 use tokio::net::UnixListener;
 
+use crate::power::power_on;
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
 
@@ -37,8 +38,13 @@ async fn handle(
     request: TargetRequest,
 ) -> Result<TargetReply, ControlError> {
     match request {
-        TargetRequest::PowerOn { client } => power_on(service, client).await,
-        TargetRequest::Reset { client, force } => reset(service, client, force).await,
+        TargetRequest::PowerOn { client, peer } => power_on(service, client, peer).await,
+        TargetRequest::Reset {
+            client,
+            force,
+            epoch,
+        } => reset(service, client, force, epoch).await,
+        TargetRequest::Remove { client, force } => remove(service, client, force).await,
         TargetRequest::Disconnect { client } => {
             end_sessions(service, client, SessionEnd::Administrative).await?;
             Ok(TargetReply::Done)
@@ -48,7 +54,7 @@ async fn handle(
 }
 
 /// Ends all sessions of a client and waits until nothing of them runs.
-async fn end_sessions(
+pub(crate) async fn end_sessions(
     service: &Service,
     client: ClientId,
     reason: SessionEnd,
@@ -64,7 +70,7 @@ async fn end_sessions(
 }
 
 /// The client and the snapshot that it is in.
-fn client_of(
+pub(crate) fn client_of(
     room: &Room,
     client: ClientId,
 ) -> Result<(Arc<SiteSnapshot>, ClientEntry), ControlError> {
@@ -74,48 +80,14 @@ fn client_of(
     Ok((snapshot, entry))
 }
 
-/// A client that powers on has no session: whatever is open is of its former life.
-async fn power_on(service: &Arc<Service>, client: ClientId) -> Result<TargetReply, ControlError> {
-    let started = Instant::now();
-    let Site::Room(room) = service.site.as_ref() else {
-        return Err(ControlError::UnknownClient { client });
-    };
-    let (snapshot, entry) = client_of(room, client)?;
-    let spec = room.disk_spec(&snapshot, &entry)?;
-    let gate = service.gate(&entry.iscsi.target_iqn);
-    let _entered = gate.lock().await;
-    let ended = end_sessions(service, client, SessionEnd::PowerOn).await?;
-    service.forget_unit(&entry.iscsi.target_iqn);
-    let powered = with_store(service, client, move |room| room.store.power_on(&spec)).await?;
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(
-        client.id = %client,
-        disk.fresh = powered.fresh,
-        disk.generation = powered.generation,
-        sessions.ended = ended,
-        duration_us,
-        "disk of {} is ready",
-        entry.name
-    );
-    service.report(EventKind::DiskReady {
-        client,
-        fresh: powered.fresh,
-        duration_us,
-    });
-    disk_status(client, &powered).map(TargetReply::Disk)
-}
-
-async fn reset(
-    service: &Arc<Service>,
-    client: ClientId,
+/// Ends the client's sessions if `force` allows it; refused if it does not. The caller holds the
+/// gate of its target.
+async fn take_from_service(
+    service: &Service,
+    entry: &ClientEntry,
     force: bool,
-) -> Result<TargetReply, ControlError> {
-    let Site::Room(room) = service.site.as_ref() else {
-        return Err(ControlError::UnknownClient { client });
-    };
-    let (snapshot, entry) = client_of(room, client)?;
-    let gate = service.gate(&entry.iscsi.target_iqn);
-    let _entered = gate.lock().await;
+) -> Result<(), ControlError> {
+    let client = entry.id;
     let sessions = service
         .sessions
         .matching(|session| session.client == Some(client))
@@ -126,15 +98,57 @@ async fn reset(
     }
     end_sessions(service, client, SessionEnd::Administrative).await?;
     service.forget_unit(&entry.iscsi.target_iqn);
-    let disk = entry.disk.id;
-    with_store(service, client, move |room| room.store.reset(disk)).await?;
-    tracing::info!(client.id = %client, "disk of {} was reset", entry.name);
-    // The next power-on makes the disk anyway; making it now shows that it can be made.
-    let Ok(spec) = room.disk_spec(&snapshot, &entry) else {
-        return Ok(TargetReply::Done);
+    Ok(())
+}
+
+/// Makes no fresh disk: that belongs to the next boot. A system that still runs would write what
+/// it holds in memory over it.
+async fn reset(
+    service: &Arc<Service>,
+    client: ClientId,
+    force: bool,
+    epoch: u32,
+) -> Result<TargetReply, ControlError> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
     };
-    let powered = with_store(service, client, move |room| room.store.attach(&spec)).await?;
-    disk_status(client, &powered).map(TargetReply::Disk)
+    let (snapshot, entry) = client_of(room, client)?;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    take_from_service(service, &entry, force).await?;
+    let disk = entry.disk.id;
+    let reset = move |room: &Room| room.store.reset(disk, epoch);
+    let generation = with_store(service, client, reset).await?;
+    room.boots.dropped(disk);
+    tracing::info!(client.id = %client, "disk of {} was reset", entry.name);
+    let version = entry.version.and_then(|version| snapshot.version(version));
+    Ok(TargetReply::Disk(DiskStatus {
+        client,
+        state: DiskState::Ready,
+        size_bytes: version.map_or(0, |version| version.size_bytes),
+        overlay_bytes: 0,
+        generation,
+        fresh: true,
+    }))
+}
+
+async fn remove(
+    service: &Arc<Service>,
+    client: ClientId,
+    force: bool,
+) -> Result<TargetReply, ControlError> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    let (_, entry) = client_of(room, client)?;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    take_from_service(service, &entry, force).await?;
+    let disk = entry.disk.id;
+    with_store(service, client, move |room| room.store.remove(disk)).await?;
+    room.boots.removed(disk);
+    tracing::info!(client.id = %client, "disk of {} was removed", entry.name);
+    Ok(TargetReply::Done)
 }
 
 async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
@@ -166,7 +180,7 @@ fn known_disks(room: &Room) -> Vec<DiskStatus> {
                 state: info
                     .open
                     .as_ref()
-                    .map_or(dess_model::DiskState::Ready, |open| open.state),
+                    .map_or(DiskState::Ready, |open| open.state),
                 size_bytes: info.descriptor.size_bytes,
                 overlay_bytes: info.open.as_ref().map_or(0, |open| open.allocated_bytes),
                 generation: info.descriptor.generation,
@@ -183,7 +197,10 @@ fn known_disks(room: &Room) -> Vec<DiskStatus> {
     disks
 }
 
-fn disk_status(client: ClientId, powered: &PoweredDisk) -> Result<DiskStatus, ControlError> {
+pub(crate) fn disk_status(
+    client: ClientId,
+    powered: &PoweredDisk,
+) -> Result<DiskStatus, ControlError> {
     let figures = powered.disk.figures().map_err(|error| ControlError::Disk {
         client,
         message: error.to_string(),
@@ -199,7 +216,7 @@ fn disk_status(client: ClientId, powered: &PoweredDisk) -> Result<DiskStatus, Co
 }
 
 /// Runs a call of the store where it may wait.
-async fn with_store<T: Send + 'static>(
+pub(crate) async fn with_store<T: Send + 'static>(
     service: &Arc<Service>,
     client: ClientId,
     call: impl FnOnce(&Room) -> Result<T, DiskError> + Send + 'static,

@@ -4,12 +4,13 @@
 //! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
 //! write. `site` says who may reach which disk, `control` takes orders of the other services.
 
+mod boots;
 mod connection;
 mod control;
 mod engine;
 mod error;
 mod listener;
-mod malformed;
+mod power;
 mod service;
 mod sessions;
 mod site;

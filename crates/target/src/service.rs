@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use dess_disk::{DiskStore, StoreOptions, StorePaths};
 use dess_iscsi::Limits;
-use dess_model::EventKind;
 use dess_model::host::{EventSender, Paths, SnapshotReader, bind_control};
+use dess_model::{EventKind, LoginKind, MalformedTally, PeerTally};
 use dess_scsi::Sense;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::boots::Boots;
 use crate::control;
 use crate::engine::{DiskPool, Unit};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
-use crate::malformed::MalformedInput;
 use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
 
@@ -56,7 +56,9 @@ pub(crate) struct Service {
     pub(crate) places: Places,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
-    pub(crate) malformed: MalformedInput,
+    pub(crate) malformed: Mutex<MalformedTally>,
+    /// Refused logins, told once per peer and minute.
+    pub(crate) refusals: Mutex<PeerTally>,
     pub(crate) limits: Limits,
     events: Option<EventSender>,
     targets: Mutex<HashMap<String, Target>>,
@@ -87,8 +89,9 @@ pub async fn serve(
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
     let paths = options.paths.clone();
-    let store = open_store(&paths).await?;
+    let (store, boots) = open_store(&paths).await?;
     let room = Room {
+        boots,
         snapshots: SnapshotReader::new(paths.snapshot()),
         store,
         paths: paths.clone(),
@@ -123,7 +126,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn open_store(paths: &Paths) -> Result<DiskStore, ServeError> {
+async fn open_store(paths: &Paths) -> Result<(DiskStore, Boots), ServeError> {
     let store_paths = StorePaths {
         images: paths.images(),
         overlays: paths.overlays(),
@@ -131,7 +134,10 @@ async fn open_store(paths: &Paths) -> Result<DiskStore, ServeError> {
     };
     let open = move || {
         let options = StoreOptions::current().map_err(ServeError::Threads)?;
-        DiskStore::open(store_paths, options).map_err(ServeError::Disks)
+        let store = DiskStore::open(store_paths, options).map_err(ServeError::Disks)?;
+        let disks = store.list().map_err(ServeError::Disks)?;
+        let boots = Boots::found(disks.into_iter().map(|(disk, _)| disk));
+        Ok((store, boots))
     };
     on_thread(open).await
 }
@@ -185,7 +191,8 @@ impl Service {
             places: Places::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
-            malformed: MalformedInput::default(),
+            malformed: Mutex::new(MalformedTally::new("iscsi")),
+            refusals: Mutex::default(),
             limits: Limits {
                 login_timeout: LOGIN_TIMEOUT,
                 ..Limits::default()
@@ -220,11 +227,15 @@ impl Service {
     }
 
     /// Opens the disk of a target as it is; the caller holds the target's gate.
-    pub(crate) async fn unit(self: &Arc<Self>, target: &str) -> Result<Arc<Unit>, UnitError> {
+    pub(crate) async fn unit(
+        self: &Arc<Self>,
+        target: &str,
+        kind: LoginKind,
+    ) -> Result<Arc<Unit>, UnitError> {
         let known = self.with_target(target, |target| target.unit.clone());
         let site = Arc::clone(&self.site);
         let name = target.to_owned();
-        let unit = on_thread(move || site.open_unit(&name, known.as_ref())).await?;
+        let unit = on_thread(move || site.open_unit(&name, kind, known.as_ref())).await?;
         self.with_target(target, |target| target.unit = Some(Arc::clone(&unit)));
         Ok(unit)
     }

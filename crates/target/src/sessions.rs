@@ -121,6 +121,11 @@ impl Counters {
         self.reads.load(Ordering::Relaxed) + self.writes.load(Ordering::Relaxed)
     }
 
+    /// When the initiator was heard last.
+    pub(crate) fn last_command(&self) -> Timestamp {
+        Timestamp(self.last_command.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn touch(&self, now: Timestamp) {
         self.last_command.store(now.0, Ordering::Relaxed);
     }
@@ -164,7 +169,7 @@ impl Session {
             kind: self.kind,
             peer: self.peer.to_string(),
             since: self.since,
-            last_command: Timestamp(self.counters.last_command.load(Ordering::Relaxed)),
+            last_command: self.counters.last_command(),
             read_bytes: self.counters.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.counters.written_bytes.load(Ordering::Relaxed),
         })

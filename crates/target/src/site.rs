@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use dess_disk::{BlockDevice, Disk, DiskError, DiskSpec, DiskStore};
 use dess_iscsi::{
-    Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, SessionType, TargetDirectory,
-    TargetPortals,
+    Access, ChapCredentials, ChapSecret, InitiatorFamily, LoginIdentity, LoginStatus, SessionType,
+    TargetDirectory, TargetPortals,
 };
 use dess_model::host::{Paths, SnapshotReader};
-use dess_model::{ClientEntry, ClientId, ControlError, SiteSnapshot};
+use dess_model::{ClientEntry, ClientId, ControlError, LoginKind, SiteSnapshot};
 use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
 
+use crate::boots::Boots;
 use crate::engine::Unit;
 use crate::sessions::StillRunning;
 use crate::standalone::SingleDisk;
@@ -28,6 +29,7 @@ pub(crate) enum Site {
 pub(crate) struct Room {
     pub(crate) snapshots: SnapshotReader,
     pub(crate) store: DiskStore,
+    pub(crate) boots: Boots,
     pub(crate) paths: Paths,
     /// Whether a client with a reserved address must come from it.
     pub(crate) check_addresses: bool,
@@ -42,6 +44,9 @@ pub(crate) enum UnitError {
     /// The session before it has not come to rest.
     #[error("an older session of the initiator has not ended")]
     Busy(#[from] StillRunning),
+    /// The login is a power-on, which failed.
+    #[error("the disk cannot be made ready")]
+    PowerOn(#[source] ControlError),
     /// The store failed.
     #[error("the disk cannot be opened")]
     Disk(#[from] DiskError),
@@ -59,11 +64,12 @@ impl Site {
         }
     }
 
-    /// Opens the disk of a target as it is: a login is no power-on. May wait for the storage.
+    /// Opens the disk of a target as it is: a login of a system is no power-on. May wait for the storage.
     /// `known` is what the target served last; it stays if it is still the disk.
     pub(crate) fn open_unit(
         &self,
         target: &str,
+        kind: LoginKind,
         known: Option<&Arc<Unit>>,
     ) -> Result<Arc<Unit>, UnitError> {
         match self {
@@ -75,9 +81,8 @@ impl Site {
                 let (Some(snapshot), Some(client)) = (&snapshot, client) else {
                     return Err(DiskGone.into());
                 };
-                let spec = room.disk_spec(snapshot, client)?;
-                let powered = room.store.attach(&spec)?;
-                Ok(unit_of(client, &powered.disk, known))
+                let disk = room.attach(snapshot, client, kind)?;
+                Ok(unit_of(client, &disk, known))
             }
             Self::Single(single) => Ok(single.unit()),
         }
@@ -136,6 +141,32 @@ impl Room {
         })
     }
 
+    /// The disk as it is. A fresh one belongs to a boot: only firmware gets one, and who uses the
+    /// disk for the first time of all, on which no system can still run.
+    fn attach(
+        &self,
+        snapshot: &SiteSnapshot,
+        client: &ClientEntry,
+        kind: LoginKind,
+    ) -> Result<Arc<Disk>, UnitError> {
+        let disk = client.disk.id;
+        let powered = match self.store.attach(disk) {
+            Err(DiskError::NoOverlay { dropped, .. })
+                if kind == LoginKind::Firmware || !dropped =>
+            {
+                self.store.power_on(&self.disk_spec(snapshot, client)?)?
+            }
+            Err(error @ DiskError::NoOverlay { .. }) => {
+                self.boots.dropped(disk);
+                return Err(error.into());
+            }
+            attached => attached?,
+        };
+        Ok(powered.disk)
+    }
+
+    /// A system that comes back to the disk that it booted is let in from where it was let in
+    /// before, and whatever is assigned to the client by now.
     fn may_log_in(
         &self,
         snapshot: &SiteSnapshot,
@@ -148,13 +179,15 @@ impl Room {
         if identity.initiator_name != client.iscsi.initiator_iqn || !client.approved {
             return Err(LoginStatus::AuthorizationFailure);
         }
-        if let Some(address) = client.address
+        let disk = client.disk.id;
+        if let Some(address) = snapshot.required_address(client)
             && self.check_addresses
             && identity.peer != IpAddr::V4(address)
+            && !self.boots.may_come_back(disk, identity.peer)
         {
             return Err(LoginStatus::AuthorizationFailure);
         }
-        if self.disk_spec(snapshot, client).is_err() {
+        if !self.boots.has_content(disk) && self.disk_spec(snapshot, client).is_err() {
             return Err(LoginStatus::NotFound);
         }
         Ok(Access {
@@ -185,6 +218,30 @@ impl TargetDirectory for Site {
                 room.may_log_in(snapshot, identity)
             }
             Self::Single(single) => single.access(identity),
+        }
+    }
+
+    fn admit(&self, identity: &LoginIdentity, family: InitiatorFamily) -> Result<(), LoginStatus> {
+        let Self::Room(room) = self else {
+            return Ok(());
+        };
+        let snapshot = room.snapshots.current();
+        let target = identity.target_name.as_deref();
+        let client = snapshot
+            .as_deref()
+            .zip(target)
+            .and_then(|(snapshot, target)| snapshot.client_by_target(target));
+        match client {
+            Some(client) if !family.is_firmware() && room.boots.is_void(client.disk.id) => {
+                tracing::warn!(
+                    client.id = %client.id,
+                    "the system of {} still runs, but its disk was reset or is of a former boot \
+                     of this server; restart the PC",
+                    client.name
+                );
+                Err(LoginStatus::NotFound)
+            }
+            _ => Ok(()),
         }
     }
 

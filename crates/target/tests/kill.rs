@@ -84,6 +84,7 @@ fn every_acknowledged_write_survives_kill_9() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let power_on = TargetRequest::PowerOn {
         client: client_id(1),
+        peer: [127, 0, 0, 1].into(),
     };
     let control = site.paths.target_control();
     let limit = std::time::Duration::from_secs(20);

@@ -29,6 +29,13 @@ fn ready(login: &support::initiator::Login) -> Initiator {
     session
 }
 
+/// How seat `seat` logs in from its firmware (by iPXE's enterprise number).
+fn firmware(site: &Site, seat: u32) -> support::initiator::Login {
+    let mut login = site.login(seat);
+    login.isid = [0x40, 0x00, 0x27, 0x23, 0x12, 0x34];
+    login
+}
+
 #[test]
 fn a_client_reaches_its_own_disk_and_nobody_elses() {
     let site = Site::new();
@@ -52,7 +59,8 @@ fn a_client_reaches_its_own_disk_and_nobody_elses() {
     assert_eq!(refused(Initiator::login(&site.login(3))), 0x0202);
     assert_eq!(refused(Initiator::login(&site.login(4))), 0x0203);
 
-    let statuses: Vec<u16> = (0..6)
+    // The second one of the same peer, client and status within a minute is only counted.
+    let statuses: Vec<u16> = (0..5)
         .map(|_| {
             site.event(|event| match event {
                 EventKind::LoginRefused { status, .. } => Some(status),
@@ -60,7 +68,7 @@ fn a_client_reaches_its_own_disk_and_nobody_elses() {
             })
         })
         .collect();
-    assert_eq!(statuses, [0x201, 0x201, 0x202, 0x203, 0x202, 0x203]);
+    assert_eq!(statuses, [0x201, 0x202, 0x203, 0x202, 0x203]);
     running.stop();
 }
 
@@ -144,18 +152,197 @@ fn reset_is_refused_while_the_client_runs_unless_forced() {
     let mut session = ready(&site.login(2));
     session.write(0, &[1; 512]).unwrap();
     let client = client_id(2);
-    let reset = |force| running.ask(&site, &TargetRequest::Reset { client, force });
     assert_eq!(
-        reset(false),
+        running.reset(&site, 2, false),
         TargetReply::Error(ControlError::Running {
             client,
             sessions: 1
         })
     );
-    assert!(matches!(reset(true), TargetReply::Disk(_)));
+    assert_eq!(session.read(0, 1).unwrap().data, [1; 512]);
+    assert!(matches!(
+        running.reset(&site, 2, true),
+        TargetReply::Disk(_)
+    ));
     assert!(session.is_closed());
+    running.power_on(&site, 2);
     let mut session = ready(&site.login(2));
     assert_eq!(session.read(0, 1).unwrap().data, site.image[..512]);
+    running.stop();
+}
+
+#[test]
+fn a_system_that_outlived_a_reset_does_not_write_to_the_fresh_disk() {
+    let site = Site::new();
+    let mut running = site.start();
+    for seat in [1, 2] {
+        running.power_on(&site, seat);
+        let mut session = ready(&site.login(seat));
+        session.write(0, &[1; 512]).unwrap();
+        running.reset(&site, seat, true);
+        assert!(session.is_closed());
+        assert_eq!(refused(Initiator::login(&site.login(seat))), 0x0203);
+        let status = site.event(|event| match event {
+            EventKind::LoginRefused { status, .. } => Some(status),
+            _ => None,
+        });
+        assert_eq!(status, 0x0203);
+        // The knowledge outlives the service: first the session ends, then the login is refused.
+        running.stop();
+        running = site.start();
+        if let Ok(mut session) = Initiator::login(&site.login(seat)) {
+            assert!(session.is_closed());
+        }
+        assert_eq!(refused(Initiator::login(&site.login(seat))), 0x0203);
+        // The firmware of UEFI fetches no script: its login is the power-on.
+        if seat == 1 {
+            ready(&firmware(&site, seat));
+        } else {
+            running.power_on(&site, seat);
+        }
+        let mut session = ready(&site.login(seat));
+        assert_eq!(session.read(0, 1).unwrap().data, site.image[..512]);
+        session.write(0, &[2; 512]).unwrap();
+        // It goes on to work with its disk.
+        running.stop();
+        running = site.start();
+        let mut session = ready(&site.login(seat));
+        assert_eq!(session.read(0, 1).unwrap().data, [2; 512]);
+    }
+    running.stop();
+}
+
+#[test]
+fn a_power_on_does_not_take_the_disk_from_a_system_that_runs() {
+    let site = Site::new();
+    let running = site.start();
+    let client = client_id(1);
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    session.write(0, &[1; 512]).unwrap();
+    let refusal = TargetReply::Error(ControlError::Running {
+        client,
+        sessions: 1,
+    });
+    let stranger = [127, 0, 0, 9].into();
+    assert_eq!(running.power_on_from(&site, client, stranger), refusal);
+    // From its own address it is refused only while it goes on to work.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| running.power_on(&site, 1));
+        while !asked.is_finished() {
+            assert_eq!(session.read(0, 1).unwrap().data, [1; 512]);
+        }
+        assert_eq!(asked.join().unwrap(), refusal);
+    });
+    // A PC that was restarted is silent; nobody waits long for it.
+    let started = Instant::now();
+    assert!(matches!(running.power_on(&site, 1), TargetReply::Disk(disk) if disk.fresh));
+    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(session.is_closed());
+    running.stop();
+}
+
+#[test]
+fn a_login_of_firmware_that_fetched_no_script_is_a_power_on() {
+    let site = Site::new();
+    let running = site.start();
+    for round in 0..2 {
+        // Firmware may log in several times in one boot.
+        ready(&firmware(&site, 1));
+        let mut session = ready(&firmware(&site, 1));
+        assert_eq!(
+            session.read(0, 1).unwrap().data,
+            site.image[..512],
+            "round {round}"
+        );
+        session.write(0, &[1; 512]).unwrap();
+        drop(session);
+        let mut session = ready(&site.login(1));
+        assert_eq!(session.read(0, 1).unwrap().data, [1; 512]);
+    }
+    // After an announced power-on, it is not another one.
+    running.power_on(&site, 1);
+    ready(&firmware(&site, 1)).write(0, &[2; 512]).unwrap();
+    assert_eq!(
+        ready(&firmware(&site, 1)).read(0, 1).unwrap().data,
+        [2; 512]
+    );
+    running.stop();
+}
+
+#[test]
+fn a_system_comes_back_whatever_was_reassigned_meanwhile() {
+    let mut site = Site::new();
+    let versions = site.snapshot.versions.clone();
+    let running = site.start();
+    running.power_on(&site, 2);
+    ready(&site.login(2)).write(0, &[1; 512]).unwrap();
+    site.publish(|snapshot| {
+        snapshot.clients[1].address = Some([127, 0, 0, 2].into());
+        snapshot.versions.clear();
+    });
+    let mut session = ready(&site.login(2));
+    assert_eq!(session.read(0, 1).unwrap().data, [1; 512]);
+    running.stop();
+    let running = site.start();
+    let mut session = ready(&site.login(2));
+    assert_eq!(session.read(0, 1).unwrap().data, [1; 512]);
+    site.publish(|snapshot| snapshot.versions = versions);
+    running.power_on(&site, 2);
+    assert_eq!(refused(Initiator::login(&site.login(2))), 0x0202);
+    running.stop();
+}
+
+#[test]
+fn a_removed_disk_leaves_nothing() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 2);
+    let mut session = ready(&site.login(2));
+    session.write(0, &[1; 512]).unwrap();
+    let client = client_id(2);
+    let remove = |force| running.ask(&site, &TargetRequest::Remove { client, force });
+    assert!(matches!(
+        remove(false),
+        TargetReply::Error(ControlError::Running { .. })
+    ));
+    assert_eq!(remove(true), TargetReply::Done);
+    assert!(session.is_closed());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let left = || std::fs::read_dir(site.paths.overlays()).unwrap().count();
+    // The lock file of the store stays.
+    while left() > 1 {
+        assert!(Instant::now() < deadline, "the overlay goes");
+        std::thread::yield_now();
+    }
+    running.stop();
+}
+
+#[test]
+fn a_long_read_that_nobody_takes_does_not_block_the_seat() {
+    let site = Site::new();
+    let running = site.start();
+    running.power_on(&site, 1);
+    let mut session = ready(&site.login(1));
+    // More than the output takes, then commands that must wait for its range.
+    for _ in 0..2 {
+        session
+            .start(&cdb_10(0x28, 0, 24 << 10), &[], (24 << 10) * 512)
+            .unwrap();
+    }
+    session.start(&cdb_10(0x2a, 8, 1), &[1; 512], 512).unwrap();
+    let arrived = || match running.ask(&site, &TargetRequest::Status) {
+        TargetReply::Status { sessions, .. } => sessions[0].written_bytes == 512,
+        _ => panic!("no status"),
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !arrived() {
+        assert!(Instant::now() < deadline, "the write arrives");
+    }
+    drop(session);
+    let powered = running.power_on(&site, 1);
+    assert!(matches!(powered, TargetReply::Disk(_)), "{powered:?}");
+    ready(&site.login(1));
     running.stop();
 }
 
@@ -178,7 +365,7 @@ fn the_control_socket_tells_who_is_there_and_refuses_whom_it_does_not_know() {
     assert_eq!(sessions[0].read_bytes, 4096);
     let client = client_id(9);
     assert_eq!(
-        running.ask(&site, &TargetRequest::PowerOn { client }),
+        running.power_on_from(&site, client, [127, 0, 0, 1].into()),
         TargetReply::Error(ControlError::UnknownClient { client })
     );
     assert!(matches!(

@@ -1,6 +1,6 @@
 use super::*;
 use dess_model::{
-    BootPolicy, ClientId, DiskId, DiskIdentity, ImageId, IscsiIdentity, Registration,
+    BootPolicy, ClientId, DhcpMode, DiskId, DiskIdentity, ImageId, IscsiIdentity, Registration,
     SNAPSHOT_FORMAT, Secret, ServerEntry, Subnet, Timestamp, VersionEntry, VersionRef,
 };
 

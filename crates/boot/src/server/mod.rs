@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use dess_model::host::{EventSender, Paths, SnapshotReader};
-use dess_model::{EventKind, MalformedTally, Timestamp};
+use dess_model::{EventKind, MalformedTally, PeerTally, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,9 @@ pub use error::ServeError;
 use crate::files::BootFiles;
 
 /// How long the iSCSI service may take to make a disk ready; the client waits for its script.
-const POWER_ON_LIMIT: Duration = Duration::from_secs(5);
+/// It looks for up to 2 s whether the client runs, gives the sessions of its former life 10 s to end, and then
+/// makes the disk.
+const POWER_ON_LIMIT: Duration = Duration::from_secs(20);
 
 /// What [`serve`] is to do.
 #[derive(Clone, Debug)]
@@ -67,6 +69,7 @@ struct Service {
     options: BootOptions,
     snapshots: SnapshotReader,
     malformed: Mutex<MalformedTally>,
+    refused: Mutex<PeerTally>,
 }
 
 /// The two ends of a connection.
@@ -95,6 +98,7 @@ pub async fn serve(
     let service = Arc::new(Service {
         snapshots: SnapshotReader::new(options.paths.snapshot()),
         malformed: Mutex::new(MalformedTally::new("http")),
+        refused: Mutex::default(),
         options,
     });
     // The receiver may have lost interest; that is its business.
@@ -118,6 +122,21 @@ fn router(service: &Arc<Service>) -> Router {
 impl Service {
     fn send(&self, event: EventKind) {
         self.options.events.send(event);
+    }
+
+    /// Counts a request that any peer can make and that is refused; logs it once per peer and
+    /// minute, and answers whether it did.
+    fn count_refused(&self, peer: IpAddr, what: &str) -> bool {
+        let peer = peer.to_canonical();
+        let told = self
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(Timestamp::now(), &peer.to_string(), what);
+        if let Some(told) = &told {
+            tracing::warn!(client.address = %peer, count = told.count, "{peer} {}", told.reason);
+        }
+        told.is_some()
     }
 
     /// Counts malformed input; logs and tells it once per peer and minute.

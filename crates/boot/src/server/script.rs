@@ -41,7 +41,7 @@ pub(super) async fn handle(
     };
     let client = snapshot.client_by_mac(mac);
     let outcome = match boot_plan(&snapshot, mac, peer) {
-        BootPlan::Boot(client) if announce => service.power_on(client).await,
+        BootPlan::Boot(client) if announce => service.power_on(client, peer).await,
         BootPlan::Boot(_) => Ok(()),
         BootPlan::Wait(screen) => Err(screen),
     };
@@ -57,9 +57,12 @@ pub(super) async fn handle(
 
 impl Service {
     /// Has the client's disk made or rotated; the screen to show if that failed.
-    async fn power_on(&self, client: &ClientEntry) -> Result<(), Screen> {
+    async fn power_on(&self, client: &ClientEntry, peer: IpAddr) -> Result<(), Screen> {
         let path = self.options.paths.target_control();
-        let question = TargetRequest::PowerOn { client: client.id };
+        let question = TargetRequest::PowerOn {
+            client: client.id,
+            peer,
+        };
         let limit = self.options.power_on_limit;
         match request::<_, TargetReply>(&path, &question, limit).await {
             Ok(TargetReply::Disk(DiskStatus { .. }) | TargetReply::Done) => Ok(()),
@@ -92,12 +95,16 @@ impl Service {
         peer: IpAddr,
         outcome: &Result<(), Screen>,
     ) {
+        if let Err(Screen::ForeignAddress { reserved }) = outcome {
+            // Whoever reaches the server can ask for any PC's script.
+            let what = format!("asked for the script of {mac}, whose reserved address is {reserved}");
+            if !self.count_refused(peer, &what) {
+                return;
+            }
+        }
         match outcome {
             Ok(()) => tracing::info!(client.mac = %mac, "{mac} gets its boot script"),
-            Err(Screen::ForeignAddress { reserved }) => tracing::warn!(
-                client.mac = %mac, client.address = %peer,
-                "refused the script of {mac} to {peer}: its reserved address is {reserved}"
-            ),
+            Err(Screen::ForeignAddress { .. }) => {}
             Err(screen) => tracing::info!(client.mac = %mac, "{mac} waits: {screen:?}"),
         }
         if let (Err(Screen::Registering), IpAddr::V4(address)) = (outcome, peer) {
@@ -134,9 +141,7 @@ fn screen_of(error: ControlError) -> Screen {
         ControlError::Disk { message, .. } | ControlError::Malformed { message } => {
             Screen::DiskFailed { message }
         }
-        ControlError::Running { sessions, .. } => Screen::DiskFailed {
-            message: format!("it is still in use by {sessions} sessions"),
-        },
+        ControlError::Running { .. } => Screen::Running,
     }
 }
 

@@ -121,14 +121,14 @@ fn run(ops: Vec<Op>, policy: BootPolicy) {
             Op::Kill => {
                 drop((disk, store.take()));
                 store = Some(room.store());
-                disk = store.as_ref().unwrap().attach(&spec).unwrap().disk;
+                disk = store.as_ref().unwrap().attach(spec.disk).unwrap().disk;
             }
             Op::PowerCut if policy == BootPolicy::Volatile => {}
             Op::PowerCut => {
                 drop((disk, store.take()));
                 room.reboot();
                 store = Some(room.store());
-                disk = store.as_ref().unwrap().attach(&spec).unwrap().disk;
+                disk = store.as_ref().unwrap().attach(spec.disk).unwrap().disk;
                 oracle.power_cut(read_all(&*disk));
             }
         }
@@ -288,10 +288,7 @@ fn after_a_failed_flush_writes_are_refused_until_the_disk_is_opened_anew() {
     assert!(disk.flush().is_err() && disk.write_zeroes(0, 512).is_err());
     assert_eq!(read_all(&*disk)[0], 2);
 
-    let disk = store
-        .attach(&room.spec(1, BootPolicy::Persistent))
-        .unwrap()
-        .disk;
+    let disk = store.attach(disk_id(1)).unwrap().disk;
     assert_eq!(disk.state(), DiskState::Ready);
     disk.write_at(4096, &[3; 512]).unwrap();
     disk.flush().unwrap();

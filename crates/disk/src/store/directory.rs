@@ -11,11 +11,16 @@ use crate::error::DiskError;
 use crate::overlay::durable::sync_parent;
 use crate::overlay::{OverlayDescriptor, OverlayKind};
 
+/// An empty file with this name and a number: the epoch of the last reset.
+const EPOCH_PREFIX: &str = "epoch-";
+
 /// State of one overlay directory, as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     New,
     Current(OverlayKind),
+    /// Was persistent when the policy became volatile: stays until it is reset or removed.
+    Kept,
     Old,
     Drop,
 }
@@ -53,26 +58,33 @@ impl DiskDirectory {
 
     /// Overlay directories by generation, lowest first.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, DiskError> {
+        let mut entries = Vec::new();
+        for name in self.names()? {
+            if let Some((stage, generation)) = parse_name(&name) {
+                entries.push(Entry {
+                    stage,
+                    generation,
+                    path: self.path.join(name),
+                });
+            }
+        }
+        entries.sort_by_key(|entry| entry.generation);
+        Ok(entries)
+    }
+
+    fn names(&self) -> Result<Vec<String>, DiskError> {
         let error = || DiskError::store("read", &self.path);
         let directory = match fs::read_dir(&self.path) {
             Ok(directory) => directory,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(other) => return Err(error()(other)),
         };
-        let mut entries = Vec::new();
+        let mut names = Vec::new();
         for entry in directory {
-            let entry = entry.map_err(error())?;
-            let name = entry.file_name();
-            if let Some((stage, generation)) = name.to_str().and_then(parse_name) {
-                entries.push(Entry {
-                    stage,
-                    generation,
-                    path: entry.path(),
-                });
-            }
+            // Other names than ours are none of our business.
+            names.extend(entry.map_err(error())?.file_name().into_string().ok());
         }
-        entries.sort_by_key(|entry| entry.generation);
-        Ok(entries)
+        Ok(names)
     }
 
     /// The current overlay: that with the highest generation.
@@ -87,7 +99,7 @@ impl DiskDirectory {
                     generation: entry.generation,
                     path: entry.path,
                 }),
-                Stage::New | Stage::Old | Stage::Drop => None,
+                Stage::New | Stage::Kept | Stage::Old | Stage::Drop => None,
             }))
     }
 
@@ -136,20 +148,64 @@ impl DiskDirectory {
         })
     }
 
-    /// Puts current overlays below `generation` away.
-    pub(super) fn retire_older(&self, generation: u64) -> Result<(), DiskError> {
+    /// Puts current overlays older than `current` away. A persistent one that gives way to a volatile one was not
+    /// dropped by anybody: it is kept until it is.
+    pub(super) fn retire_older(&self, current: &Found) -> Result<(), DiskError> {
         for entry in self.entries()? {
-            if matches!(entry.stage, Stage::Current(_)) && entry.generation < generation {
-                self.rename(&entry, "old")?;
+            let prefix = match (entry.stage, current.kind) {
+                (Stage::Current(OverlayKind::Persistent), OverlayKind::Volatile) => "kept",
+                (Stage::Current(_), _) => "old",
+                (Stage::New | Stage::Kept | Stage::Old | Stage::Drop, _) => continue,
+            };
+            if entry.generation < current.generation {
+                self.rename(&entry, prefix)?;
             }
         }
         Ok(())
     }
 
-    /// Puts all current overlays away, durably: what was reset must not come back with a power cut.
-    pub(super) fn retire_all(&self) -> Result<(), DiskError> {
-        self.retire_older(u64::MAX)?;
-        self.sync()
+    /// Puts all overlays away, durably: what was reset must not come back with a power cut. Notes the epoch first, so
+    /// that a crash in between leaves overlays which are dropped at the next power-on.
+    pub(super) fn retire_all(&self, epoch: u32) -> Result<(), DiskError> {
+        fs::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
+        let note = self.path.join(format!("{EPOCH_PREFIX}{epoch}"));
+        fs::File::create(&note).map_err(DiskError::store("create", &note))?;
+        for entry in self.entries()? {
+            if matches!(entry.stage, Stage::Current(_) | Stage::Kept) {
+                self.rename(&entry, "old")?;
+            }
+        }
+        for (older, path) in self.epochs()? {
+            if older < epoch {
+                remove_file(&path)?;
+            }
+        }
+        self.sync()?;
+        sync_parent(&self.path).map_err(DiskError::store("sync", &self.path))
+    }
+
+    /// The epoch of the last reset that was carried out; 0 if there was none.
+    pub(super) fn reset_epoch(&self) -> Result<u32, DiskError> {
+        let epochs = self.epochs()?;
+        Ok(epochs
+            .into_iter()
+            .map(|(epoch, _)| epoch)
+            .max()
+            .unwrap_or(0))
+    }
+
+    fn epochs(&self) -> Result<Vec<(u32, PathBuf)>, DiskError> {
+        let epoch = |name: &str| name.strip_prefix(EPOCH_PREFIX)?.parse().ok();
+        let names = self.names()?;
+        Ok(names
+            .iter()
+            .filter_map(|name| Some((epoch(name)?, self.path.join(name))))
+            .collect())
+    }
+
+    /// True if the disk was used before.
+    pub(super) fn exists(&self) -> bool {
+        self.path.exists()
     }
 
     /// Marks everything for removal, durably.
@@ -158,6 +214,9 @@ impl DiskDirectory {
             if entry.stage != Stage::Drop {
                 self.rename(&entry, "drop")?;
             }
+        }
+        for (_, path) in self.epochs()? {
+            remove_file(&path)?;
         }
         self.sync()
     }
@@ -170,7 +229,7 @@ impl DiskDirectory {
             }
         }
         match self.current()? {
-            Some(found) => self.retire_older(found.generation),
+            Some(found) => self.retire_older(&found),
             None => Ok(()),
         }
     }
@@ -205,6 +264,10 @@ pub(super) fn disk_ids(overlays: &Path) -> Result<Vec<DiskId>, DiskError> {
     Ok(disks)
 }
 
+fn remove_file(path: &Path) -> Result<(), DiskError> {
+    fs::remove_file(path).map_err(DiskError::store("remove", path))
+}
+
 fn remove(path: &Path) -> Result<(), DiskError> {
     fs::remove_dir_all(path).map_err(DiskError::store("remove", path))
 }
@@ -215,6 +278,7 @@ fn parse_name(name: &str) -> Option<(Stage, u64)> {
         "new" => Stage::New,
         "volatile" => Stage::Current(OverlayKind::Volatile),
         "persistent" => Stage::Current(OverlayKind::Persistent),
+        "kept" => Stage::Kept,
         "old" => Stage::Old,
         "drop" => Stage::Drop,
         _ => return None,

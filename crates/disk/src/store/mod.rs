@@ -76,7 +76,7 @@ pub struct DiskSpec {
 pub struct PoweredDisk {
     /// The disk.
     pub disk: Arc<Disk>,
-    /// True if its overlay was made just now.
+    /// True if the disk holds no writes because of this power-on: its overlay was made just now, or had none.
     pub fresh: bool,
     /// Counts the overlays that this disk has had, from 1.
     pub generation: u64,
@@ -104,6 +104,9 @@ pub struct DiskStore {
     tidier: Tidier,
     /// Locked while this process owns the overlays; the kernel unlocks it however the process ends.
     _lock: File,
+    /// The next attempt to make an overlay finds no space.
+    #[cfg(test)]
+    full: std::sync::atomic::AtomicBool,
 }
 
 /// One disk; the lock orders power-on, attach, reset and removal of it.
@@ -138,6 +141,8 @@ impl DiskStore {
             versions: Mutex::default(),
             tidier,
             _lock: lock,
+            #[cfg(test)]
+            full: std::sync::atomic::AtomicBool::new(false),
         };
         for disk in store.disk_ids()? {
             store.directory(disk).recover()?;
@@ -156,48 +161,82 @@ impl DiskStore {
     pub fn power_on(&self, spec: &DiskSpec) -> Result<PoweredDisk, DiskError> {
         let slot = self.slot(spec.disk);
         let mut open = lock(&slot);
-        let found = self.directory(spec.disk).current()?;
+        let directory = self.directory(spec.disk);
         let kind = OverlayKind::from(spec.policy);
-        let keep = match &found {
+        match directory.current()? {
             Some(found) if kind == OverlayKind::Persistent && found.kind == kind => {
-                OverlayDescriptor::read(&found.path)?.reset_epoch >= spec.reset_epoch
+                let epoch = spec.reset_epoch.max(directory.reset_epoch()?);
+                if OverlayDescriptor::read(&found.path)?.reset_epoch >= epoch {
+                    return self.open_existing(spec.disk, &found, &mut open);
+                }
             }
-            _ => false,
-        };
-        match found {
-            Some(found) if keep => self.open_existing(spec, &found, &mut open),
-            _ => self.make_fresh(spec, &mut open),
+            Some(found) if kind == OverlayKind::Volatile && found.kind == kind => {
+                if let Some(empty) = self.reuse_empty(spec, &found, &mut open) {
+                    return Ok(empty);
+                }
+            }
+            _ => {}
         }
+        self.make_fresh(spec, &mut open)
+    }
+
+    /// A volatile overlay that nobody wrote to is as good as a fresh one: a PC that tries to boot again and again does not push
+    /// out the overlays kept for forensics. Handles from before fail from now on all the same.
+    fn reuse_empty(
+        &self,
+        spec: &DiskSpec,
+        found: &Found,
+        open: &mut Option<Arc<Disk>>,
+    ) -> Option<PoweredDisk> {
+        let descriptor = OverlayDescriptor::read(&found.path).ok()?;
+        if descriptor.base != spec.version || descriptor.boot_id != self.options.boot_id {
+            return None;
+        }
+        retire(open);
+        // What cannot be opened is replaced.
+        let powered = self.open_existing(spec.disk, found, open).ok()?;
+        let figures = powered.disk.figures().ok()?;
+        (figures.mapped_blocks == 0).then_some(PoweredDisk {
+            fresh: true,
+            ..powered
+        })
     }
 
     /// A login without power-on (the service restarted, the initiator reconnected): opens the overlay as it is, whatever
-    /// policy, version and epoch are assigned by now. Makes one if there is none, or if it was volatile and the
-    /// machine has booted since.
+    /// policy, version and epoch are assigned by now. Makes none: a system that ran on an overlay which is gone would
+    /// write what it still holds in memory over a fresh one.
     ///
     /// # Errors
-    /// If the version or the overlay cannot be used.
-    pub fn attach(&self, spec: &DiskSpec) -> Result<PoweredDisk, DiskError> {
-        let slot = self.slot(spec.disk);
+    /// [`DiskError::NoOverlay`] if there is none, or if it was volatile and the machine has booted since; else if the
+    /// version or the overlay cannot be used.
+    pub fn attach(&self, disk: DiskId) -> Result<PoweredDisk, DiskError> {
+        let slot = self.slot(disk);
         let mut open = lock(&slot);
-        match self.directory(spec.disk).current()? {
-            Some(found) if self.survived(&found) => self.open_existing(spec, &found, &mut open),
-            _ => self.make_fresh(spec, &mut open),
+        let directory = self.directory(disk);
+        match directory.current()? {
+            Some(found) if self.survived(&found) => self.open_existing(disk, &found, &mut open),
+            _ => Err(DiskError::NoOverlay {
+                disk,
+                dropped: directory.exists(),
+            }),
         }
     }
 
-    /// Drops what the disk holds; the next power-on or login makes a fresh overlay. The dropped one is kept for a
-    /// while like a rotated one. Open handles to the disk fail from now on.
+    /// Drops what the disk holds, also what a former persistent policy has left; the next power-on makes a fresh overlay, of
+    /// at least `epoch`, whose generation is returned. The dropped ones are kept for a while like rotated ones. Open handles to the disk fail from now on.
     ///
     /// # Errors
     /// If the store cannot be written.
-    pub fn reset(&self, disk: DiskId) -> Result<(), DiskError> {
+    pub fn reset(&self, disk: DiskId, epoch: u32) -> Result<u64, DiskError> {
         let slot = self.slot(disk);
         let mut open = lock(&slot);
-        self.directory(disk).retire_all()?;
+        let directory = self.directory(disk);
+        directory.retire_all(epoch)?;
+        let generation = directory.next_generation()?;
         retire(&mut open);
         self.tidier.tidy(disk);
         info!(disk.id = %disk, "disk {disk} was reset");
-        Ok(())
+        Ok(generation)
     }
 
     /// Removes the disk with all its overlays.
@@ -296,7 +335,7 @@ impl DiskStore {
 
     fn open_existing(
         &self,
-        spec: &DiskSpec,
+        id: DiskId,
         found: &Found,
         open: &mut Option<Arc<Disk>>,
     ) -> Result<PoweredDisk, DiskError> {
@@ -307,47 +346,58 @@ impl DiskStore {
             return Ok(powered(disk, false));
         }
         let descriptor = OverlayDescriptor::read(&found.path)?;
-        if descriptor.disk != spec.disk || descriptor.generation != found.generation {
+        if descriptor.disk != id || descriptor.generation != found.generation {
             return Err(DiskError::damaged(
                 &found.path,
                 "it belongs to another disk",
             ));
         }
         let base = descriptor.base;
-        let directory = match base == spec.version {
-            true => spec.version_dir.clone(),
-            false => version_directory(&self.paths.images, base),
-        };
         let version = self
-            .version(base, &directory)
-            .map_err(base_error(spec.disk, base))?;
+            .version(base, &version_directory(&self.paths.images, base))
+            .map_err(base_error(id, base))?;
         if version.manifest().image_crc32c != descriptor.base_crc32c
             || version.size_bytes() != descriptor.size_bytes
         {
             return Err(DiskError::ForeignBase {
-                disk: spec.disk,
+                disk: id,
                 version: base,
             });
         }
-        if base != spec.version {
-            let assigned = spec.version;
-            info!(disk.id = %spec.disk, %base, %assigned, "disk {} stays on its version until reset", spec.disk);
-        }
         retire(open);
-        let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
+        let live = live_path(&self.paths.live_maps, id, descriptor.generation);
         let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
         let disk = Arc::new(Disk::new(version, overlay));
         *open = Some(Arc::clone(&disk));
         Ok(powered(&disk, false))
     }
 
-    /// Order: make the new overlay aside, publish it by one rename, then put the former away. A crash between any two leaves
-    /// the former overlay in use, or the new one with the former to be put away at the next start.
+    /// A fresh overlay; if the store is full, the oldest one that was put away makes room for it.
     fn make_fresh(
         &self,
         spec: &DiskSpec,
         open: &mut Option<Arc<Disk>>,
     ) -> Result<PoweredDisk, DiskError> {
+        match self.try_make_fresh(spec, open) {
+            Err(error) if error.is_full() && tidy::drop_oldest(&self.paths)? => {
+                self.try_make_fresh(spec, open)
+            }
+            made => made,
+        }
+    }
+
+    /// Order: make the new overlay aside, publish it by one rename, then put the former away. A crash between any two leaves
+    /// the former overlay in use, or the new one with the former to be put away at the next start.
+    fn try_make_fresh(
+        &self,
+        spec: &DiskSpec,
+        open: &mut Option<Arc<Disk>>,
+    ) -> Result<PoweredDisk, DiskError> {
+        #[cfg(test)]
+        if self.full.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            let full = io::ErrorKind::StorageFull.into();
+            return Err(DiskError::store("create", &self.paths.overlays)(full));
+        }
         let version = self
             .version(spec.version, &spec.version_dir)
             .map_err(base_error(spec.disk, spec.version))?;
@@ -360,7 +410,7 @@ impl DiskStore {
             base: spec.version,
             base_crc32c: version.manifest().image_crc32c,
             size_bytes: version.size_bytes(),
-            reset_epoch: spec.reset_epoch,
+            reset_epoch: spec.reset_epoch.max(directory.reset_epoch()?),
             boot_id: self.options.boot_id,
         };
         let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
@@ -370,7 +420,7 @@ impl DiskStore {
         Overlay::create(&unfinished, &live, &descriptor)?;
         let found = directory.publish(&unfinished, &descriptor)?;
         retire(open);
-        directory.retire_older(found.generation)?;
+        directory.retire_older(&found)?;
         self.tidier.tidy(spec.disk);
         let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
         let disk = Arc::new(Disk::new(version, overlay));

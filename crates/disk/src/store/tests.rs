@@ -31,7 +31,7 @@ fn a_volatile_disk_forgets_at_power_on_but_not_at_login() {
     assert!(first.fresh && first.generation == 1);
     first.disk.write_at(0, &[0xaa; 4096]).unwrap();
 
-    let login = store.attach(&spec).unwrap();
+    let login = store.attach(spec.disk).unwrap();
     assert!(!login.fresh && Arc::ptr_eq(&login.disk, &first.disk));
 
     let second = store.power_on(&spec).unwrap();
@@ -52,7 +52,7 @@ fn a_restarted_service_finds_what_was_acknowledged() {
             .write_at(512, &[disk as u8; 9000])
             .unwrap();
         let store = room.store();
-        let attached = store.attach(&spec).unwrap();
+        let attached = store.attach(spec.disk).unwrap();
         assert!(!attached.fresh);
         base[512..9512].fill(disk as u8);
         assert!(read_all(&*attached.disk) == base);
@@ -76,7 +76,7 @@ fn a_persistent_disk_keeps_over_power_on_and_power_cut_what_was_flushed() {
 }
 
 #[test]
-fn a_volatile_disk_is_fresh_after_the_machine_booted() {
+fn a_volatile_disk_needs_a_power_on_after_the_machine_booted() {
     let (mut room, base) = room();
     let spec = room.spec(1, BootPolicy::Volatile);
     power_on(&room.store(), &spec)
@@ -84,9 +84,13 @@ fn a_volatile_disk_is_fresh_after_the_machine_booted() {
         .unwrap();
     room.reboot();
     let store = room.store();
-    let attached = store.attach(&spec).unwrap();
-    assert!(attached.fresh && attached.generation == 2);
-    assert!(read_all(&*attached.disk) == base);
+    assert!(matches!(
+        store.attach(spec.disk),
+        Err(DiskError::NoOverlay { dropped: true, .. })
+    ));
+    let powered = store.power_on(&spec).unwrap();
+    assert!(powered.fresh && powered.generation == 2);
+    assert!(read_all(&*powered.disk) == base);
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn a_lost_live_map_of_a_running_volatile_disk_is_an_error_not_an_old_disk() {
     fs::remove_dir_all(room.path("maps")).unwrap();
     let store = room.store();
     assert!(matches!(
-        store.attach(&spec),
+        store.attach(spec.disk),
         Err(DiskError::LiveMapLost { .. })
     ));
     assert!(store.power_on(&spec).unwrap().fresh);
@@ -112,14 +116,14 @@ fn a_reset_forgets_and_keeps_the_dropped_overlay_for_a_while() {
     let spec = room.spec(1, BootPolicy::Persistent);
     let disk = power_on(&store, &spec);
     disk.write_at(0, &[7; 4096]).unwrap();
-    store.reset(spec.disk).unwrap();
+    store.reset(spec.disk, 1).unwrap();
     assert!(disk.write_at(0, &[8; 512]).is_err());
     assert_eq!(store.status(spec.disk).unwrap(), None);
     let fresh = store.power_on(&spec).unwrap();
     assert!(fresh.fresh && fresh.generation == 2);
     assert!(read_all(&*fresh.disk) == base);
     store.wait_for_tidying();
-    assert_eq!(names(&room, 1), ["old-1", "persistent-2"]);
+    assert_eq!(names(&room, 1), ["epoch-1", "old-1", "persistent-2"]);
     let report = overlay::check(&room.overlay_dir(1, "old-1")).unwrap();
     assert_eq!(report.mapped_blocks, Some(1));
 }
@@ -131,7 +135,7 @@ fn a_newer_epoch_drops_a_persistent_disk_at_power_on_only() {
     let mut spec = room.spec(1, BootPolicy::Persistent);
     power_on(&store, &spec);
     spec.reset_epoch = 3;
-    assert!(!store.attach(&spec).unwrap().fresh);
+    assert!(!store.attach(spec.disk).unwrap().fresh);
     assert!(store.power_on(&spec).unwrap().fresh);
     assert!(!store.power_on(&spec).unwrap().fresh);
     // A snapshot from before the reset does not drop it again.
@@ -152,7 +156,7 @@ fn a_persistent_disk_stays_on_its_version_until_reset() {
     let disk = power_on(&store, &spec);
     assert_eq!(disk.base(), version_ref(1));
     assert!(read_all(&*disk) == base);
-    store.reset(spec.disk).unwrap();
+    store.reset(spec.disk, 1).unwrap();
     let disk = power_on(&store, &spec);
     assert_eq!(disk.base(), version_ref(2));
     assert!(read_all(&*disk) == newer);
@@ -167,9 +171,9 @@ fn a_change_of_policy_takes_effect_at_power_on() {
         room.spec(1, BootPolicy::Persistent),
     );
     power_on(&store, &volatile);
-    assert!(!store.attach(&persistent).unwrap().fresh);
+    assert!(!store.attach(persistent.disk).unwrap().fresh);
     assert!(store.power_on(&persistent).unwrap().fresh);
-    assert!(!store.attach(&volatile).unwrap().fresh);
+    assert!(!store.attach(volatile.disk).unwrap().fresh);
     let disk = store.power_on(&volatile).unwrap();
     assert!(disk.fresh && disk.disk.descriptor().kind == OverlayKind::Volatile);
 }
@@ -198,7 +202,7 @@ fn a_removed_disk_leaves_nothing() {
     let store = room.store();
     let spec = room.spec(1, BootPolicy::Persistent);
     power_on(&store, &spec).write_at(0, &[1; 4096]).unwrap();
-    store.reset(spec.disk).unwrap();
+    store.reset(spec.disk, 1).unwrap();
     power_on(&store, &spec);
     store.remove(spec.disk).unwrap();
     store.wait_for_tidying();
@@ -223,7 +227,7 @@ fn what_a_crash_leaves_in_a_rotation_is_put_right() {
     let kept = store.power_on(&spec).unwrap();
     assert!(!kept.fresh && read_all(&*kept.disk)[0] == 5);
     assert_eq!(names(&room, 1), ["persistent-1"]);
-    store.reset(spec.disk).unwrap();
+    store.reset(spec.disk, 1).unwrap();
     power_on(&store, &spec).write_at(0, &[6; 4096]).unwrap();
     drop(store);
     // After the rename: both are there, the newer one counts.
@@ -235,7 +239,7 @@ fn what_a_crash_leaves_in_a_rotation_is_put_right() {
     let store = room.store();
     let kept = store.power_on(&spec).unwrap();
     assert!(kept.generation == 2 && read_all(&*kept.disk)[0] == 6);
-    assert_eq!(names(&room, 1), ["old-1", "persistent-2"]);
+    assert_eq!(names(&room, 1), ["epoch-1", "old-1", "persistent-2"]);
 }
 
 #[test]
@@ -254,7 +258,8 @@ fn an_unreadable_volatile_overlay_is_replaced_and_a_persistent_one_is_not() {
         fs::write(path.join("overlay.json"), []).unwrap();
     }
     let store = room.store();
-    assert!(store.attach(&volatile).unwrap().fresh);
+    assert!(store.attach(volatile.disk).is_err());
+    assert!(store.power_on(&volatile).unwrap().fresh);
     assert!(matches!(
         store.power_on(&persistent),
         Err(DiskError::Damaged { .. })
@@ -263,7 +268,7 @@ fn an_unreadable_volatile_overlay_is_replaced_and_a_persistent_one_is_not() {
     let list = store.list().unwrap();
     assert!(list.len() == 2 && list[0].1.is_ok() && list[1].1.is_err());
     // Only the operator's reset drops it.
-    store.reset(persistent.disk).unwrap();
+    store.reset(persistent.disk, 1).unwrap();
     assert!(store.power_on(&persistent).unwrap().fresh);
 }
 
@@ -325,7 +330,7 @@ fn making_and_resetting_a_disk_does_not_depend_on_its_size() {
             let disk = power_on(&store, &spec);
             let made = start.elapsed();
             let start = Instant::now();
-            store.reset(spec.disk).unwrap();
+            store.reset(spec.disk, 1).unwrap();
             let reset = start.elapsed();
             println!(
                 "{} GiB {policy:?}: made in {made:?}, reset in {reset:?}",
@@ -343,4 +348,108 @@ fn making_and_resetting_a_disk_does_not_depend_on_its_size() {
         assert!(std::os::unix::fs::MetadataExt::blocks(&live) * 512 <= 8192);
     }
     println!("slowest: {slowest:?}");
+}
+
+#[test]
+fn what_was_reset_comes_back_only_by_a_power_on() {
+    let (room, _) = room();
+    for (disk, policy) in [(1, BootPolicy::Volatile), (2, BootPolicy::Persistent)] {
+        let spec = room.spec(disk, policy);
+        let store = room.store();
+        assert!(matches!(
+            store.attach(spec.disk),
+            Err(DiskError::NoOverlay { dropped: false, .. })
+        ));
+        power_on(&store, &spec).write_at(0, &[7; 512]).unwrap();
+        store.reset(spec.disk, 1).unwrap();
+        drop(store);
+        // Also after a restart of the service.
+        let store = room.store();
+        assert!(matches!(
+            store.attach(spec.disk),
+            Err(DiskError::NoOverlay { dropped: true, .. })
+        ));
+        assert!(store.power_on(&spec).unwrap().fresh);
+        assert!(!store.attach(spec.disk).unwrap().fresh);
+    }
+}
+
+#[test]
+fn the_epoch_of_a_reset_is_known_before_the_snapshot_tells_it() {
+    let (room, _) = room();
+    let store = room.store();
+    let mut spec = room.spec(1, BootPolicy::Persistent);
+    power_on(&store, &spec);
+    store.reset(spec.disk, 1).unwrap();
+    power_on(&store, &spec).write_at(0, &[7; 512]).unwrap();
+    // The snapshot arrives after the power-on: what was written since stays.
+    spec.reset_epoch = 1;
+    let kept = store.power_on(&spec).unwrap();
+    assert!(!kept.fresh && read_all(&*kept.disk)[0] == 7);
+    store.reset(spec.disk, 2).unwrap();
+    assert!(names(&room, 1).contains(&"epoch-2".to_owned()));
+    assert!(!names(&room, 1).contains(&"epoch-1".to_owned()));
+}
+
+#[test]
+fn an_overlay_without_writes_serves_again() {
+    let (room, _) = room();
+    let store = room.store();
+    let spec = room.spec(1, BootPolicy::Volatile);
+    let evidence = power_on(&store, &spec);
+    evidence.write_at(0, &[7; 512]).unwrap();
+    let first = store.power_on(&spec).unwrap();
+    for _ in 0..5 {
+        let again = store.power_on(&spec).unwrap();
+        assert!(again.fresh && again.generation == 2);
+    }
+    // Who held it before is fenced off all the same.
+    assert!(first.disk.write_at(0, &[1; 512]).is_err());
+    store.wait_for_tidying();
+    assert_eq!(names(&room, 1), ["old-1", "volatile-2"]);
+    let mut newer = spec.clone();
+    room.import(2, &image_bytes(1 << 20, 12));
+    (newer.version, newer.version_dir) = (version_ref(2), room.version_dir(2));
+    assert_eq!(power_on(&store, &newer).base(), version_ref(2));
+}
+
+#[test]
+fn a_persistent_overlay_outlives_a_change_of_policy_until_it_is_reset() {
+    let (room, _) = room();
+    let store = room.store();
+    let (volatile, persistent) = (
+        room.spec(1, BootPolicy::Volatile),
+        room.spec(1, BootPolicy::Persistent),
+    );
+    power_on(&store, &persistent)
+        .write_at(0, &[7; 512])
+        .unwrap();
+    for _ in 0..5 {
+        power_on(&store, &volatile).write_at(0, &[1; 512]).unwrap();
+    }
+    store.wait_for_tidying();
+    assert_eq!(names(&room, 1), ["kept-1", "old-4", "old-5", "volatile-6"]);
+    let report = overlay::check(&room.overlay_dir(1, "kept-1")).unwrap();
+    assert_eq!(report.mapped_blocks, Some(1));
+    store.reset(volatile.disk, 1).unwrap();
+    store.wait_for_tidying();
+    assert_eq!(names(&room, 1), ["epoch-1", "old-5", "old-6"]);
+}
+
+#[test]
+fn a_full_store_drops_the_oldest_overlay_that_was_put_away() {
+    let (room, _) = room();
+    let store = room.store();
+    for disk in [1, 2] {
+        let spec = room.spec(disk, BootPolicy::Volatile);
+        for _ in 0..2 {
+            power_on(&store, &spec).write_at(0, &[1; 512]).unwrap();
+        }
+        store.wait_for_tidying();
+    }
+    let spec = room.spec(3, BootPolicy::Volatile);
+    store.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(store.power_on(&spec).unwrap().fresh);
+    assert_eq!(names(&room, 1), ["volatile-2"]);
+    assert_eq!(names(&room, 2), ["old-1", "volatile-2"]);
 }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use dess_model::DiskId;
 use tracing::{debug, warn};
 
-use super::directory::{DiskDirectory, Entry, Stage};
+use super::directory::{self, DiskDirectory, Entry, Stage};
 use super::{StoreOptions, StorePaths};
 use crate::error::DiskError;
 use crate::map_file::MapKind;
@@ -123,11 +123,9 @@ impl Worker {
         for entry in directory.entries()? {
             let live = live_path(&self.paths.live_maps, disk, entry.generation);
             match entry.stage {
-                Stage::Old => archive_map(&entry.path, &live)?,
+                Stage::Old | Stage::Kept => archive_map(&entry.path, &live)?,
                 Stage::Drop => {
-                    remove_file(&live)?;
-                    fs::remove_dir_all(&entry.path)
-                        .map_err(DiskError::store("remove", &entry.path))?;
+                    remove_overlay(&entry.path, &live)?;
                     debug!(disk.id = %disk, entry.generation, "removed an old overlay of disk {disk}");
                 }
                 Stage::New | Stage::Current(_) => {}
@@ -136,6 +134,44 @@ impl Worker {
         // Fails while anything is in it.
         let _ = fs::remove_dir(directory.path());
         Ok(())
+    }
+}
+
+/// Makes room on a full store: removes the overlay that was put away longest ago, of any disk. False if there is none.
+pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
+    let mut oldest = None;
+    for disk in directory::disk_ids(&paths.overlays)? {
+        for entry in DiskDirectory::new(&paths.overlays, disk).entries()? {
+            let modified = fs::metadata(&entry.path).and_then(|data| data.modified());
+            let Some(modified) = modified.ok().filter(|_| entry.stage == Stage::Old) else {
+                continue;
+            };
+            if oldest
+                .as_ref()
+                .is_none_or(|&(since, _, _)| modified < since)
+            {
+                oldest = Some((modified, disk, entry));
+            }
+        }
+    }
+    let Some((_, disk, entry)) = oldest else {
+        return Ok(false);
+    };
+    warn!(disk.id = %disk, entry.generation, "the store is full; an earlier overlay of disk {disk} is removed");
+    remove_overlay(
+        &entry.path,
+        &live_path(&paths.live_maps, disk, entry.generation),
+    )?;
+    Ok(true)
+}
+
+fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
+    remove_file(live)?;
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DiskError::store("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -230,11 +230,13 @@ impl Login {
                 let may_go = request.csg == Stage::Operational || admitted.security.is_done();
                 request.nsg.filter(|_| may_go)
             });
+        let nsg = outcome?;
+        if nsg == Some(Stage::FullFeature) {
+            let family = self.habits.family(request.isid);
+            directory.admit(&admitted.identity, family)?;
+        }
         self.admitted = Some(admitted);
-        Ok(Reply {
-            nsg: outcome?,
-            text: answers,
-        })
+        Ok(Reply { nsg, text: answers })
     }
 
     fn admit(&self, directory: &dyn TargetDirectory) -> Result<Admitted, LoginStatus> {

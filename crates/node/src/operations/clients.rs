@@ -84,8 +84,8 @@ pub struct Traffic {
     pub written_bytes: u64,
 }
 
-/// How long the iSCSI service may take to answer.
-const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the iSCSI service may take to answer; it gives sessions 10 s to end.
+const TARGET_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Operations {
     /// All clients in seat order.
@@ -155,16 +155,23 @@ impl Operations {
         self.client_get(id).await
     }
 
-    /// Removes a client with its boot history. Refused while it runs, unless `force` (its
-    /// sessions then end).
+    /// Removes a client with its disk and its boot history. Refused while it runs, unless `force`
+    /// (its sessions then end). If the iSCSI service is down, what is on its disk stays in the
+    /// store; the log says so.
     ///
     /// # Errors
-    /// If there is no such client, or it runs.
+    /// If there is no such client, it runs, or its disk cannot be removed.
     pub async fn client_remove(&self, id: ClientId, force: bool) -> Result<()> {
-        let runs = self.refuse_if_running(id, force).await?;
-        if runs {
-            let disconnect = TargetRequest::Disconnect { client: id };
-            self.ask_target(&disconnect).await?;
+        self.refuse_if_running(id, force).await?;
+        let remove = TargetRequest::Remove { client: id, force };
+        match self.ask_target(&remove).await {
+            // Or it was registered so lately that there is no disk.
+            Ok(Some(_)) | Err(OperationError::Target(ControlError::UnknownClient { .. })) => {}
+            Ok(None) => tracing::warn!(
+                client.id = %id,
+                "a client is removed while the iSCSI service is down: its disk stays in the store"
+            ),
+            Err(error) => return Err(error),
         }
         let actor = &*self.actor;
         self.store()
@@ -182,19 +189,39 @@ impl Operations {
     }
 
     /// Drops a client's writes. Refused while it runs, unless `force` (its sessions then end).
-    /// Answers the disk's state, or none if there is no disk or the iSCSI service is down: the
-    /// disk is then fresh at the next power-on all the same.
+    /// Answers the disk's state, or none if there is no disk or the iSCSI service cannot be
+    /// reached: the disk is then fresh at the next power-on all the same.
     ///
     /// # Errors
-    /// If there is no such client, or it runs.
+    /// If there is no such client, it runs, or its disk cannot be reset. Nothing is changed then.
     pub async fn client_reset(&self, id: ClientId, force: bool) -> Result<Option<DiskStatus>> {
         self.refuse_if_running(id, force).await?;
+        let client = fetch(&mut self.read().await?, id).await?;
+        let epoch = client.reset_epoch.saturating_add(1);
+        let reset = TargetRequest::Reset {
+            client: id,
+            force,
+            epoch,
+        };
+        // The iSCSI service first: it knows the epoch then, so a power-on that comes before the
+        // epoch is published loses nothing.
+        let disk = match self.ask_target(&reset).await {
+            Ok(Some(TargetReply::Disk(disk))) => Some(disk),
+            // Down, or the client was registered so lately that there is nothing to drop.
+            Ok(_) | Err(OperationError::Target(ControlError::UnknownClient { .. })) => None,
+            // It may have been done: the epoch makes sure of it.
+            Err(OperationError::Service(error)) => {
+                tracing::warn!(%error, client.id = %id, "the iSCSI service gave no answer");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let actor = &*self.actor;
         self.store()
             .await?
             .transact(|mut tx| async move {
                 let mut client = fetch(&mut tx, id).await?;
-                client.reset_epoch = client.reset_epoch.saturating_add(1);
+                client.reset_epoch = client.reset_epoch.max(epoch);
                 tx.client_update(&client).await?;
                 let details = json!({"epoch": client.reset_epoch, "force": force});
                 record(&mut tx, actor, "client.reset", &client.name, details).await?;
@@ -202,22 +229,11 @@ impl Operations {
             })
             .await?;
         self.publish().await;
-        let reset = TargetRequest::Reset { client: id, force };
-        match self.ask_target(&reset).await {
-            Ok(Some(TargetReply::Disk(disk))) => Ok(Some(disk)),
-            // Without a disk there is nothing to drop.
-            Err(OperationError::Target(
-                ControlError::UnknownClient { .. }
-                | ControlError::NotApproved { .. }
-                | ControlError::NoImage { .. },
-            ))
-            | Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(disk)
     }
 
-    /// True if the client runs and `force` allows what is to come.
-    async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<bool> {
+    /// Refuses what must not happen to a client that runs.
+    async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<()> {
         let client = self.client_get(id).await?;
         let sessions = match self.ask_target(&TargetRequest::Status).await {
             Ok(Some(TargetReply::Status { sessions, .. })) => sessions
@@ -235,7 +251,7 @@ impl Operations {
             }
             .into());
         }
-        Ok(sessions > 0)
+        Ok(())
     }
 
     /// Asks the iSCSI service; none if it is down.

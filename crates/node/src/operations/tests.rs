@@ -339,6 +339,13 @@ struct Target {
 
 impl Target {
     fn start(paths: &Paths, running: Option<ClientId>) -> Self {
+        Self::answering(paths, move |request| reply(request, running))
+    }
+
+    fn answering(
+        paths: &Paths,
+        answer: impl Fn(&TargetRequest) -> TargetReply + Send + Sync + 'static,
+    ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
         let reader = Arc::new(SnapshotReader::new(paths.snapshot()));
@@ -347,7 +354,7 @@ impl Target {
             let handle = move |request: TargetRequest| {
                 let epoch = reader.current().unwrap().clients[0].reset_epoch;
                 noted.lock().unwrap().push((request.clone(), epoch));
-                std::future::ready(reply(&request, running))
+                std::future::ready(answer(&request))
             };
             serve_control(listener, handle, |message| {
                 TargetReply::Error(ControlError::Malformed { message })
@@ -382,7 +389,9 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
             generation: 2,
             fresh: true,
         }),
-        TargetRequest::PowerOn { .. } | TargetRequest::Disconnect { .. } => TargetReply::Done,
+        TargetRequest::PowerOn { .. }
+        | TargetRequest::Disconnect { .. }
+        | TargetRequest::Remove { .. } => TargetReply::Done,
     }
 }
 
@@ -400,7 +409,7 @@ fn session(client: ClientId) -> SessionStatus {
 }
 
 #[tokio::test]
-async fn a_reset_is_published_before_the_disk_is_dropped() {
+async fn a_reset_is_published_once_the_disk_was_dropped_under_its_epoch() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
     let target = Target::start(&site.paths, None);
@@ -409,8 +418,10 @@ async fn a_reset_is_published_before_the_disk_is_dropped() {
     let reset = TargetRequest::Reset {
         client: id,
         force: false,
+        epoch: 1,
     };
-    assert_eq!(target.asked(), [(TargetRequest::Status, 0), (reset, 1)]);
+    assert_eq!(target.asked(), [(TargetRequest::Status, 0), (reset, 0)]);
+    assert_eq!(site.entry(id).reset_epoch, 1);
     assert!(site.actions().await.contains(&"client.reset".to_owned()));
 }
 
@@ -436,6 +447,23 @@ async fn a_running_client_is_not_reset_unless_forced() {
 }
 
 #[tokio::test]
+async fn a_reset_that_the_iscsi_service_refuses_changes_nothing() {
+    let site = site().await;
+    let id = site.operations.client_add(new_client(1)).await.unwrap().id;
+    let _target = Target::answering(&site.paths, move |request| match request {
+        TargetRequest::Status => reply(request, None),
+        _ => TargetReply::Error(ControlError::Disk {
+            client: id,
+            message: "the store is read only".into(),
+        }),
+    });
+    assert!(site.operations.client_reset(id, false).await.is_err());
+    assert_eq!(site.entry(id).reset_epoch, 0);
+    assert!(site.operations.client_remove(id, false).await.is_err());
+    assert_eq!(site.operations.client_list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn without_the_iscsi_service_a_reset_waits_for_the_next_power_on() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -450,8 +478,11 @@ async fn a_removed_client_takes_its_sessions_and_history_with_it() {
     let target = Target::start(&site.paths, Some(id));
     assert!(site.operations.client_remove(id, false).await.is_err());
     site.operations.client_remove(id, true).await.unwrap();
-    let disconnect = TargetRequest::Disconnect { client: id };
-    assert!(target.asked().contains(&(disconnect, 0)));
+    let remove = TargetRequest::Remove {
+        client: id,
+        force: true,
+    };
+    assert!(target.asked().contains(&(remove, 0)));
     assert!(site.operations.client_list().await.unwrap().is_empty());
     let next = site.operations.client_add(new_client(2)).await.unwrap();
     assert_eq!(next.seat, 1, "its seat is free again");

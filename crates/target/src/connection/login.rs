@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dess_iscsi::LoggedIn as Login;
-use dess_model::{EventKind, LoginKind, SessionEnd, Timestamp};
+use dess_model::{DiskId, EventKind, LoginKind, SessionEnd, Timestamp};
 
 use super::{ConnectionTask, DISCOVERY_MAX, LoggedIn};
+use crate::control::client_of;
 use crate::engine::Unit;
+use crate::power;
 use crate::sessions::{InitiatorPort, Opening};
-use crate::site::{UnitError, chain};
+use crate::site::{Site, UnitError, chain};
 
 impl ConnectionTask {
     /// Opens the session: an older one of the same initiator port ends first, with all of its
@@ -35,9 +37,10 @@ impl ConnectionTask {
             },
             peer: self.peer,
         };
+        let begins = self.begins_boot(&opening).await;
         let gate = self.service.gate(&opening.target);
         let _entered = gate.lock().await;
-        let unit = match self.take_over(&opening).await {
+        let unit = match self.take_over(&opening, begins).await {
             Ok(unit) => unit,
             Err(error) => {
                 self.report_unusable(&opening, &error);
@@ -68,15 +71,64 @@ impl ConnectionTask {
         self.logged_in = Some(LoggedIn { session, unit });
     }
 
-    /// Ends the older session of the same initiator port, then opens the disk.
-    async fn take_over(&self, opening: &Opening) -> Result<Arc<Unit>, UnitError> {
+    /// True if firmware that fetches no script (UEFI's own initiator) logs in for a new boot.
+    async fn begins_boot(&self, opening: &Opening) -> bool {
+        let (Some(client), Some(disk)) = (opening.client, self.disk_of(opening)) else {
+            return false;
+        };
+        let Site::Room(room) = self.service.site.as_ref() else {
+            return false;
+        };
+        opening.kind == LoginKind::Firmware
+            && room.boots.begins_with_login(disk, Instant::now())
+            && power::running(&self.service, client, opening.peer.ip()).await == 0
+    }
+
+    fn disk_of(&self, opening: &Opening) -> Option<DiskId> {
+        match self.service.site.as_ref() {
+            Site::Room(room) => {
+                let snapshot = room.snapshots.current()?;
+                let client = snapshot.client_by_target(&opening.target)?;
+                Some(client.disk.id)
+            }
+            Site::Single(_) => None,
+        }
+    }
+
+    /// Makes the disk ready, unless another session of the same boot has done it meanwhile.
+    async fn power_on(&self, opening: &Opening) -> Result<(), UnitError> {
+        let (Site::Room(room), Some(client)) = (self.service.site.as_ref(), opening.client) else {
+            return Ok(());
+        };
+        let (snapshot, entry) = client_of(room, client)?;
+        if room.boots.begins_with_login(entry.disk.id, Instant::now()) {
+            power::make_ready(&self.service, &snapshot, &entry)
+                .await
+                .map_err(UnitError::PowerOn)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the older session of the same initiator port, then opens the disk. The caller holds
+    /// the target's gate.
+    async fn take_over(&self, opening: &Opening, begins: bool) -> Result<Arc<Unit>, UnitError> {
+        if begins {
+            self.power_on(opening).await?;
+        }
         self.service
             .sessions
             .end(SessionEnd::Reinstated, |old| {
                 old.target == opening.target && old.port == opening.port
             })
             .await?;
-        self.service.unit(&opening.target).await
+        let unit = self.service.unit(&opening.target, opening.kind).await?;
+        if let (Site::Room(room), Some(disk)) = (self.service.site.as_ref(), self.disk_of(opening))
+        {
+            let firmware = opening.kind == LoginKind::Firmware;
+            let peer = opening.peer.ip().to_canonical();
+            room.boots.logged_in(disk, firmware, peer);
+        }
+        Ok(unit)
     }
 
     fn report_unusable(&self, opening: &Opening, error: &UnitError) {

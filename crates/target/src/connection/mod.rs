@@ -311,6 +311,8 @@ impl ConnectionTask {
         drop(self.connection);
         drop(self.socket);
         drop(self.orders);
+        // A long read that the peer did not take holds its range: commands behind it must go on.
+        self.long_reads.clear();
         // Each command that runs holds a sender; when the last is gone, nothing runs.
         drop(self.completions);
         while self.completed.recv().await.is_some() {}

@@ -1,11 +1,12 @@
 //! What a connection tells the rest of the site.
 
 use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dess_iscsi::LoginRefused;
-use dess_model::{EventKind, SessionEnd};
+use dess_model::{EventKind, SessionEnd, Timestamp};
 
 use super::ConnectionTask;
 use crate::engine::Fault;
@@ -130,37 +131,55 @@ impl ConnectionTask {
         let identity = refused.identity.as_ref();
         let initiator = identity.map_or("", |identity| &identity.initiator_name);
         let target = identity.and_then(|identity| identity.target_name.as_deref());
+        let client = target.and_then(|target| self.service.site.client_of(target));
+        let peer = self.peer.ip().to_canonical();
+        // Told apart by client and status too: both are bounded, unlike the names that peers make
+        // up, and each is another fault of the room.
+        let status = refused.status.code();
+        let of = client.map_or_else(String::new, |client| client.to_string());
+        let who = format!("{peer} {of} {status}");
+        let mut refusals = self
+            .service
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = refusals.record(Timestamp::now(), &who, "");
+        drop(refusals);
+        let Some(told) = told else {
+            return;
+        };
         tracing::warn!(
             login.initiator = initiator,
             login.target = target,
             login.status = ?refused.status,
-            "login from {} was refused",
-            self.peer
+            login.count = told.count,
+            "login from {peer} was refused"
         );
         self.service.report(EventKind::LoginRefused {
-            client: target.and_then(|target| self.service.site.client_of(target)),
-            peer: self.peer.ip().to_canonical(),
+            client,
+            peer,
             initiator: initiator.to_owned(),
-            status: refused.status.code(),
+            status,
         });
     }
 
     pub(super) fn report_malformed(&self, error: &(dyn std::error::Error + 'static)) {
         let peer = self.peer.ip().to_canonical();
-        let Some(count) = self.service.malformed.count(Instant::now(), peer) else {
+        let mut malformed = self
+            .service
+            .malformed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = malformed.record(Timestamp::now(), &peer.to_string(), &error.to_string());
+        drop(malformed);
+        let Some(event) = told else {
             return;
         };
-        tracing::warn!(
-            error,
-            malformed.count = count,
-            "malformed input from {peer}"
-        );
-        self.service.report(EventKind::Malformed {
-            protocol: "iscsi".to_owned(),
-            peer: peer.to_string(),
-            reason: error.to_string(),
-            count,
-        });
+        if let EventKind::Malformed { count, .. } = &event {
+            let count = *count;
+            tracing::warn!(error, malformed.count = count, "malformed input from {peer}");
+        }
+        self.service.report(event);
     }
 
     /// A store that fails does so for many commands: at most one report in a while per session.

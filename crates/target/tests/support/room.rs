@@ -1,7 +1,7 @@
 //! A site with one image and a few clients, served on 127.0.0.1.
 
 use std::fs;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use dess_disk::{ImageFormat, ImportRequest, ImportSource, import, version_directory};
 use dess_model::host::{Paths, request, write_snapshot};
 use dess_model::{
-    BootPolicy, ClientEntry, ClientId, DiskId, DiskIdentity, Event, EventKind, ImageId,
+    BootPolicy, ClientEntry, ClientId, DhcpMode, DiskId, DiskIdentity, Event, EventKind, ImageId,
     IscsiIdentity, MacAddr, Registration, SNAPSHOT_FORMAT, Secret, ServerEntry, SiteSnapshot,
-    TargetReply, TargetRequest, Timestamp, VersionEntry, VersionRef,
+    Subnet, TargetReply, TargetRequest, Timestamp, VersionEntry, VersionRef,
 };
 use dess_target::{TargetOptions, serve};
 use tokio::runtime::Runtime;
@@ -93,7 +93,14 @@ fn snapshot(
             http_port: 80,
             portals: vec![portal],
         },
-        subnets: vec![],
+        subnets: vec![Subnet {
+            network: "127.0.0.0/8".parse().unwrap(),
+            mode: DhcpMode::Server,
+            pool: None,
+            router: None,
+            dns: vec![],
+            lease_secs: 600,
+        }],
         clients,
         versions: vec![VersionEntry {
             version,
@@ -230,7 +237,20 @@ impl Running {
 
     pub fn power_on(&self, site: &Site, seat: u32) -> TargetReply {
         let client = client_id(seat);
-        self.ask(site, &TargetRequest::PowerOn { client })
+        self.power_on_from(site, client, [127, 0, 0, 1].into())
+    }
+
+    pub fn power_on_from(&self, site: &Site, client: ClientId, peer: IpAddr) -> TargetReply {
+        self.ask(site, &TargetRequest::PowerOn { client, peer })
+    }
+
+    pub fn reset(&self, site: &Site, seat: u32, force: bool) -> TargetReply {
+        let reset = TargetRequest::Reset {
+            client: client_id(seat),
+            force,
+            epoch: 1,
+        };
+        self.ask(site, &reset)
     }
 
     /// Stops the service in order.
