@@ -227,6 +227,9 @@ pub(crate) struct ClientSetArguments {
     /// Boot file instead of the one for its architecture, or `none`.
     #[arg(long)]
     pub(crate) boot_file: Option<String>,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Subcommand)]
@@ -280,6 +283,9 @@ pub(crate) enum SiteCommand {
         /// What happens to the writes of clients without a policy of their own.
         #[arg(long, value_parser = parse_policy)]
         policy: Option<BootPolicy>,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Live {
     wake: Notify,
     watchers: Arc<Semaphore>,
     rooms: Mutex<HashMap<Language, (u64, Arc<Parts>)>>,
+    /// Told when all logins are ended.
+    logins: watch::Sender<()>,
 }
 
 impl Live {
@@ -59,6 +61,7 @@ impl Live {
             wake: Notify::new(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             rooms: Mutex::default(),
+            logins: watch::Sender::new(()),
         }
     }
 
@@ -79,6 +82,11 @@ impl Live {
             }
             self.newest.send_replace(None);
         }
+    }
+
+    /// Ends all streams: their browsers connect again, and their logins are checked.
+    pub(crate) fn end_streams(&self) {
+        self.logins.send_replace(());
     }
 
     fn watch(&self) -> watch::Receiver<Option<Arc<Version>>> {
@@ -173,6 +181,7 @@ struct Stream {
 impl Stream {
     async fn run(self, seen: u64) {
         let mut state = self.app.live.watch();
+        let mut logins = self.app.live.logins.subscribe();
         let mut shown = Shown::default();
         let mut first = true;
         let end = Instant::now() + STREAM_MAX;
@@ -199,6 +208,7 @@ impl Stream {
             }
             tokio::select! {
                 changed = timeout_at(end, state.changed()) => if !matches!(changed, Ok(Ok(()))) { return },
+                _ = logins.changed() => return,
                 () = self.sender.closed() => return,
                 () = self.app.cancel.cancelled() => return,
             }

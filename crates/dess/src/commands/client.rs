@@ -22,11 +22,7 @@ pub(super) async fn client(
             let added = operations.client_add(addition(arguments)).await?;
             show(&added, json)?;
         }
-        ClientCommand::Set(arguments) => {
-            let client = operations.client_find(&arguments.client).await?;
-            let changed = operations.client_set(client.id, change(arguments)?).await?;
-            show(&changed, json)?;
-        }
+        ClientCommand::Set(arguments) => set(operations, arguments, json).await?,
         ClientCommand::Approve { client } => {
             let client = operations.client_find(&client).await?;
             show(&operations.client_approve(client.id).await?, json)?;
@@ -135,6 +131,40 @@ fn change(arguments: ClientSetArguments) -> Result<ClientChange> {
             .boot_file
             .map(|file| (file != "none").then_some(file)),
     })
+}
+
+async fn set(operations: &Operations, arguments: ClientSetArguments, json: bool) -> Result<()> {
+    let client = operations.client_find(&arguments.client).await?;
+    let yes = arguments.yes;
+    let change = change(arguments)?;
+    if client.policy == BootPolicy::Persistent
+        && policy_after(operations, &client, &change).await? == BootPolicy::Volatile
+    {
+        let name = named(&client);
+        let question =
+            format!("At its next power-on {name} loses everything written on it. Go on?");
+        if !confirmed(&question, yes)? {
+            return Ok(());
+        }
+    }
+    show(&operations.client_set(client.id, change).await?, json)
+}
+
+/// What happens to the client's writes after this change.
+async fn policy_after(
+    operations: &Operations,
+    client: &ClientView,
+    change: &ClientChange,
+) -> Result<BootPolicy> {
+    match change.policy {
+        None => Ok(client.policy),
+        Some(Some(policy)) => Ok(policy),
+        Some(None) => {
+            let groups = operations.group_list().await?;
+            let group = groups.iter().find(|group| group.name == client.group);
+            Ok(group.map_or(BootPolicy::Volatile, |group| group.policy))
+        }
+    }
 }
 
 fn show(client: &ClientView, json: bool) -> Result<()> {

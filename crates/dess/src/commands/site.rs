@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use dess_model::BootPolicy;
 use dess_node::operations::Operations;
 
+use super::confirmed;
 use crate::arguments::SiteCommand;
 use crate::output::{self, say};
 
@@ -16,8 +18,12 @@ pub(super) async fn site(
     if let SiteCommand::Set {
         registration,
         policy,
+        yes,
     } = command
     {
+        if policy == Some(BootPolicy::Volatile) && !may_drop_writes(operations, yes).await? {
+            return Ok(ExitCode::SUCCESS);
+        }
         if let Some(registration) = registration {
             operations.registration_set(registration).await?;
         }
@@ -52,4 +58,16 @@ pub(super) async fn site(
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks if clients keep their writes by the default policy: they lose them without it.
+async fn may_drop_writes(operations: &Operations, yes: bool) -> Result<bool> {
+    let clients = operations.client_list().await?;
+    let keeping = clients
+        .iter()
+        .filter(|client| client.policy_inherited && client.policy == BootPolicy::Persistent)
+        .count();
+    let question =
+        format!("At their next power-on {keeping} clients lose everything written on them. Go on?");
+    Ok(keeping == 0 || confirmed(&question, yes)?)
 }

@@ -35,6 +35,7 @@ super::phrases! {
     reset_password_link,
     reset_password_title,
     reset_password_lead,
+    reset_code,
     reset_code_where,
     password_new,
     reset_password_do,

@@ -206,6 +206,7 @@ async fn set_anew(app: &App, visitor: &Visitor, hash: String) -> Result<Response
     operations.user_password_set(&owner, &hash).await?;
     code_discard(&app.paths, CodeUse::Reset);
     app.sessions.forget_all();
+    app.live.end_streams();
     app.throttle.succeeded(visitor.peer);
     tracing::info!(peer = %visitor.peer, "the owner's password was set anew with a code from the server");
     enter(app, &owner, "/?done=password").await

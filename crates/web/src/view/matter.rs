@@ -164,10 +164,9 @@ fn notice_matter(t: &Catalog, notice: &NoticeView) -> Option<Matter> {
             t.login_refused_what,
             t.login_refused_next,
         ),
-        // Counted in the log; an operator can do nothing about one odd packet.
-        NoticeKind::Malformed => return None,
-        // The PCs that wait for approval are a matter of their own.
-        NoticeKind::RegistrationHeld => return None,
+        // Counted in the log; an operator can do nothing about one odd packet. The PCs that wait
+        // for approval are a matter of their own.
+        NoticeKind::Malformed | NoticeKind::RegistrationHeld => return None,
     };
     Some(plain(kind, title.with("name", &notice.subject), what, next))
 }

@@ -1,5 +1,6 @@
 //! First start, login, and what strangers may not.
 
+use super::live::watch;
 use super::*;
 use crate::access::reset_code_issue;
 
@@ -271,6 +272,8 @@ async fn every_answer_carries_the_protecting_headers() {
 #[tokio::test]
 async fn a_forgotten_password_is_set_anew_with_a_code_from_the_server() {
     let mut hall = Hall::logged_in().await;
+    let mut open_page = watch(&hall, "/live/images").await;
+    open_page.next("hello").await;
     let old_session = std::mem::take(&mut hall.cookies);
     for _ in 0..6 {
         log_in(&mut hall, "forgotten 1").await;
@@ -304,6 +307,7 @@ async fn a_forgotten_password_is_set_anew_with_a_code_from_the_server() {
 
     let again = post(&mut hall, reset(&code, "new password 2")).await;
     assert_eq!(again.location(), "/login", "a code works once");
+    open_page.end().await;
     hall.cookies = old_session;
     assert_eq!(hall.get("/").await.location(), "/login", "others are out");
     assert_eq!(

@@ -37,6 +37,14 @@ impl Events {
             .unwrap_or_else(|_| panic!("no event {name}"))
     }
 
+    /// Waits until the server ends the stream.
+    pub(super) async fn end(&mut self) {
+        let end = async { while self.body.next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), end)
+            .await
+            .expect("the stream ends");
+    }
+
     pub(super) async fn change(&mut self) -> serde_json::Value {
         serde_json::from_str(&self.next("change").await).unwrap()
     }
@@ -126,8 +134,5 @@ async fn a_stopping_service_ends_its_streams() {
     let mut events = watch(&hall, "/live/images").await;
     events.next("hello").await;
     hall.app.cancel.cancel();
-    let end = async { while events.body.next().await.is_some() {} };
-    tokio::time::timeout(Duration::from_secs(10), end)
-        .await
-        .expect("the stream ends");
+    events.end().await;
 }
