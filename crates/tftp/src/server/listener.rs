@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::registry::{Admission, Registry};
 use super::session::Session;
 use super::{Notice, ServeError, ServeOptions};
@@ -45,6 +46,7 @@ pub async fn serve(
     let registry = Registry::new(options.transfers_max, options.transfers_per_peer_max);
     let options = Arc::new(options);
     let malformed = Arc::new(Mutex::new(MalformedTally::new("tftp")));
+    let complaints = Arc::new(Complaints::default());
     let mut listeners = JoinSet::new();
     for (socket, local) in sockets {
         tracing::info!(listen.address = %local, "TFTP listens on {local}");
@@ -54,6 +56,7 @@ pub async fn serve(
             options: Arc::clone(&options),
             registry: Arc::clone(&registry),
             malformed: Arc::clone(&malformed),
+            complaints: Arc::clone(&complaints),
             cancel: cancel.clone(),
         };
         listeners.spawn(async move { listener.run().await });
@@ -87,6 +90,7 @@ struct Listener {
     options: Arc<ServeOptions>,
     registry: Arc<Registry>,
     malformed: Arc<Mutex<MalformedTally>>,
+    complaints: Arc<Complaints>,
     cancel: CancellationToken,
 }
 
@@ -120,12 +124,9 @@ impl Listener {
         match Packet::decode(datagram) {
             Ok(Packet::ReadRequest(_)) => self.start(peer, datagram),
             Ok(Packet::WriteRequest(request)) => {
-                tracing::warn!(
-                    client.address = %peer.ip(),
-                    "{} wanted to write {}; this server is read only",
-                    peer.ip(),
-                    request.file.escape_debug()
-                );
+                let file = request.file.escape_debug();
+                let what = format!("wanted to write {file}; this server is read only");
+                self.complaints.refused(peer.ip(), &what);
                 Some((ErrorCode::AccessViolation, "This server is read only"))
             }
             // Late packets of a transfer whose port the client confuses with ours; no answer, so
@@ -158,6 +159,7 @@ impl Listener {
             peer,
             request: request.to_vec(),
             place,
+            complaints: Arc::clone(&self.complaints),
             cancel: self.cancel.clone(),
         };
         let spawned = std::thread::Builder::new()
@@ -174,12 +176,8 @@ impl Listener {
     }
 
     fn too_busy(&self, peer: SocketAddr, limit: usize) -> Option<(ErrorCode, &'static str)> {
-        tracing::warn!(
-            client.address = %peer.ip(),
-            limit,
-            "refused {}: {limit} transfers are under way",
-            peer.ip()
-        );
+        let what = format!("was refused: {limit} transfers are under way");
+        self.complaints.refused(peer.ip(), &what);
         Some((ErrorCode::NotDefined, "The server is too busy; try again"))
     }
 

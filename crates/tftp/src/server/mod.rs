@@ -4,6 +4,7 @@
 //! event loop, that is two system calls per block instead of four, and the rate of a single
 //! transfer is what the person in front of the PC waits for (`docs/adr/0004-boot-service.md`).
 
+mod complaints;
 mod error;
 mod listener;
 mod registry;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::registry::Place;
 use super::source::{FileBody, OpenError};
 use super::{Notice, ServeOptions, TransferError, TransferReport};
@@ -37,6 +38,7 @@ pub(super) struct Session {
     /// The request as it came; it decoded well.
     pub(super) request: Vec<u8>,
     pub(super) place: Place,
+    pub(super) complaints: Arc<Complaints>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -72,8 +74,27 @@ impl Session {
                 duration: started.elapsed(),
                 error,
             };
-            log(&report);
-            (self.options.on_notice)(Notice::Transfer(report));
+            if self.log(&report) {
+                (self.options.on_notice)(Notice::Transfer(report));
+            }
+        }
+    }
+
+    /// Logs how it went; false for one of many failures of a peer, which are not told one by one.
+    fn log(&self, report: &TransferReport) -> bool {
+        let (peer, file) = (report.peer, &report.file);
+        let Some(error) = &report.error else {
+            let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(
+                client.address = %peer, file, bytes = report.bytes, duration_ms,
+                "{peer} received {file}"
+            );
+            return true;
+        };
+        let what = format!("did not get {file}: {error}");
+        match error {
+            TransferError::Refused(_) => self.complaints.refused(peer, &what),
+            TransferError::Broken(_) => self.complaints.failed(peer, &what),
         }
     }
 
@@ -271,20 +292,5 @@ fn answer(error: &OpenError) -> (ErrorCode, &'static str) {
         OpenError::NotFound(_) => (ErrorCode::FileNotFound, "File not found"),
         OpenError::Refused(_) => (ErrorCode::AccessViolation, "This file is not served"),
         OpenError::Unreadable(_) => (ErrorCode::NotDefined, "The server cannot read the file"),
-    }
-}
-
-fn log(report: &TransferReport) {
-    let (peer, file) = (report.peer, &report.file);
-    let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
-    match &report.error {
-        None => tracing::info!(
-            client.address = %peer, file, bytes = report.bytes, duration_ms,
-            "{peer} received {file}"
-        ),
-        Some(error) => tracing::warn!(
-            client.address = %peer, file, bytes = report.bytes, duration_ms,
-            "{peer} did not get {file}: {error}"
-        ),
     }
 }
