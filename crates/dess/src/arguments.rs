@@ -188,7 +188,7 @@ pub(crate) struct ClientAddArguments {
     /// Seat number [default: the next free].
     #[arg(long)]
     pub(crate) seat: Option<u32>,
-    /// Name [default: PC-<seat>].
+    /// Name [default: PC- and the seat number].
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Reserved address.
