@@ -94,7 +94,8 @@ impl Screen {
                     format!(
                         "This PC has another address than {reserved}, which is reserved for it."
                     ),
-                    "Restart it; if this stays, look for a second DHCP server.".to_owned(),
+                    "Restart it; if this stays, another machine uses that address or serves DHCP."
+                        .to_owned(),
                 ];
             }
             Self::Running => [

@@ -149,11 +149,11 @@ fn refused(service: &Service, peer: IpAddr, error: &FileError) -> Response<Body>
             status(StatusCode::BAD_REQUEST)
         }
         FileError::NotFound { .. } => {
-            tracing::warn!(client.address = %peer, "{peer} asked for a missing file: {error}");
+            service.count_refused(peer, &format!("asked for a missing file: {error}"));
             status(StatusCode::NOT_FOUND)
         }
         FileError::NotRegular { .. } => {
-            tracing::warn!(client.address = %peer, "refused to {peer}: {error}");
+            service.count_refused(peer, &format!("asked for what is not served: {error}"));
             status(StatusCode::FORBIDDEN)
         }
         FileError::Io { .. } => {

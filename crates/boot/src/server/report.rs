@@ -59,7 +59,7 @@ pub(super) async fn handle(
         }
         _ => {
             let mac = report.mac;
-            tracing::info!(client.address = %peer, "passed over a failure report for {mac}");
+            service.count_refused(peer, &format!("reported a failure of {mac}; passed over"));
         }
     }
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=us-ascii")];

@@ -97,7 +97,8 @@ impl Service {
     ) {
         if let Err(Screen::ForeignAddress { reserved }) = outcome {
             // Whoever reaches the server can ask for any PC's script.
-            let what = format!("asked for the script of {mac}, whose reserved address is {reserved}");
+            let what =
+                format!("asked for the script of {mac}, whose reserved address is {reserved}");
             if !self.count_refused(peer, &what) {
                 return;
             }

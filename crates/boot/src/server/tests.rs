@@ -113,7 +113,8 @@ fn disk_service(path: &Path, reply: TargetReply) -> (JoinHandle<()>, Arc<Mutex<u
     let listener = bind_control(path).unwrap();
     let task = tokio::spawn(async move {
         let answer = move |question: TargetRequest| {
-            assert!(matches!(question, TargetRequest::PowerOn { .. }));
+            let ours: IpAddr = [127, 0, 0, 1].into();
+            assert!(matches!(question, TargetRequest::PowerOn { peer, .. } if peer == ours));
             *counter.lock().unwrap() += 1;
             let reply = reply.clone();
             async move { reply }
@@ -194,6 +195,44 @@ async fn a_disk_that_cannot_be_made_shows_e22_with_the_cause() {
     assert!(
         script.contains("no space left in /var/lib/dess"),
         "{script}"
+    );
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn a_pc_whose_system_runs_waits_and_tries_again() {
+    let room = Room::new(Some(&loopback_site())).await;
+    let client = site().clients[0].id;
+    let reply = TargetReply::Error(ControlError::Running {
+        client,
+        sessions: 1,
+    });
+    let (_service, asked) = disk_service(&room.path("run/iscsi.sock"), reply);
+    let (_, script) = room.get(SCRIPT).await;
+    assert!(script.contains("seems to be running"), "{script}");
+    assert!(script.contains("sleep 5\n"), "{script}");
+    assert!(!script.contains("password"), "{script}");
+    assert_eq!(*asked.lock().unwrap(), 1);
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn scripts_asked_for_from_a_foreign_address_are_told_once_a_minute() {
+    let mut room = Room::new(Some(&site())).await;
+    for _ in 0..20 {
+        let (_, script) = room.get(SCRIPT).await;
+        assert!(script.contains("E31"), "{script}");
+    }
+    room.get("/boot/02-00-00-00-99-01.ipxe").await;
+    let first = room.event().await;
+    assert!(
+        matches!(&first, EventKind::Script { bootable: false, code: Some(code), .. } if code == "E31"),
+        "{first:?}"
+    );
+    let next = room.event().await;
+    assert!(
+        !matches!(&next, EventKind::Script { code: Some(code), .. } if code == "E31"),
+        "{next:?}"
     );
     room.stop().await;
 }

@@ -177,7 +177,11 @@ impl ConnectionTask {
         };
         if let EventKind::Malformed { count, .. } = &event {
             let count = *count;
-            tracing::warn!(error, malformed.count = count, "malformed input from {peer}");
+            tracing::warn!(
+                error,
+                malformed.count = count,
+                "malformed input from {peer}"
+            );
         }
         self.service.report(event);
     }
