@@ -211,3 +211,15 @@ fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn a_password_is_reset_only_for_an_owner_who_exists() {
+    let site = Site::new();
+    assert!(site.init(&["--mode", "proxy"]).status.success());
+    let reset = site.run(&["web", "reset-password"]);
+    assert!(!reset.status.success());
+    let text = stderr(&reset);
+    assert!(text.contains("dess web setup-code"), "{text}");
+    let code = Path::new(&site.path("run")).join("reset-code");
+    assert!(!code.exists(), "no code for nobody");
+}
