@@ -324,13 +324,12 @@ fn a_long_read_that_nobody_takes_does_not_block_the_seat() {
     let running = site.start();
     running.power_on(&site, 1);
     let mut session = ready(&site.login(1));
-    // More than the output takes, then commands that must wait for its range.
-    for _ in 0..2 {
-        session
-            .start(&cdb_10(0x28, 0, 24 << 10), &[], (24 << 10) * 512)
-            .unwrap();
-    }
-    session.start(&cdb_10(0x2a, 8, 1), &[1; 512], 512).unwrap();
+    // More than the output takes, then a write that must wait for its range.
+    let read = cdb_10(0x28, 0, 24 << 10);
+    let write = cdb_10(0x2a, 8, 1);
+    session
+        .start_together(&[(&read, &[], (24 << 10) * 512), (&write, &[1; 512], 512)])
+        .unwrap();
     let arrived = || match running.ask(&site, &TargetRequest::Status) {
         TargetReply::Status { sessions, .. } => sessions[0].written_bytes == 512,
         _ => panic!("no status"),

@@ -7,7 +7,7 @@ use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
 use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, Query, Sense, decode};
 
 use super::{Completion, ConnectionTask, LoggedIn};
-use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out};
+use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out, contained};
 use crate::sessions::Session;
 
 /// Largest write that is done on the connection's own task: a copy into the page cache.
@@ -150,7 +150,7 @@ impl ConnectionTask {
         let run = {
             let unit = Arc::clone(&unit);
             move || {
-                let result = carry_out(&unit, &work);
+                let result = contained(|| carry_out(&unit, &work));
                 // If the session is gone, nobody waits for the answer.
                 let _ = completions.send(Completion::Done(task, 0, result));
             }

@@ -9,7 +9,9 @@ use dess_iscsi::{ScsiResponse, TaskId};
 use dess_scsi::BlockRange;
 
 use super::{Completion, ConnectionTask, LoggedIn, OUTPUT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
-use crate::engine::{Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, read_piece};
+use crate::engine::{
+    Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, contained, read_piece,
+};
 
 /// Longer reads are sent piece by piece, so that a batch of them stays in the cache.
 const SHORT_READ_BYTES_MAX: u64 = 128 * 1024;
@@ -144,9 +146,10 @@ impl ConnectionTask {
         let run = {
             let unit = Arc::clone(unit);
             move || {
-                let result = read_piece(unit.device.as_ref(), offset, length as usize)
-                    .map(Outcome::Data)
-                    .map_err(Failure::from);
+                let result = contained(|| {
+                    let data = read_piece(unit.device.as_ref(), offset, length as usize)?;
+                    Ok(Outcome::Data(data))
+                });
                 let _ = completions.send(Completion::Done(task, length, result));
             }
         };
@@ -199,8 +202,8 @@ impl ConnectionTask {
         let run = {
             let unit = Arc::clone(unit);
             move || {
-                let result = read_piece(unit.device.as_ref(), offset, length as usize)
-                    .map_err(Failure::from);
+                let result =
+                    contained(|| Ok(read_piece(unit.device.as_ref(), offset, length as usize)?));
                 let _ = completions.send(Completion::Piece(task, length, result));
             }
         };

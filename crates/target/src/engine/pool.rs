@@ -2,8 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use dess_scsi::Sense;
+
+use super::Failure;
 
 /// Something to do on a disk thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -89,9 +94,9 @@ impl Queue {
 
     fn work(&self) {
         while let Some(job) = self.next() {
-            // A job that panics ends its own command (its answer channel closes), not the thread.
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a disk command failed by a bug; its session is ended");
+            // Commands are contained already; whatever else panics must not end the thread.
+            if panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a disk job failed by a bug");
             }
         }
     }
@@ -113,5 +118,45 @@ impl Queue {
     }
 }
 
+/// The result of a command's work; a bug in it is a failure of the hardware to the initiator, which
+/// would wait for ever else.
+pub(crate) fn contained<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("a disk command failed by a bug");
+        Err(Sense::INTERNAL_FAILURE.into())
+    })
+}
+
 /// Disk jobs have no deep call chains and keep their data on the heap.
 const THREAD_STACK_BYTES: usize = 512 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_panics_is_answered_with_a_hardware_error_and_its_thread_goes_on() {
+        let pool = DiskPool::start(1).unwrap();
+        let (answers, answered) = mpsc::channel();
+        for fails in [true, false] {
+            let answers = answers.clone();
+            let run = move || {
+                let result = contained(|| match fails {
+                    true => panic!("a bug"),
+                    false => Ok(()),
+                });
+                answers.send(result).unwrap();
+            };
+            pool.submit(Lane::Data, Box::new(run));
+        }
+        let limit = std::time::Duration::from_secs(10);
+        let first = answered.recv_timeout(limit).unwrap();
+        assert!(matches!(
+            first,
+            Err(Failure::Sense(Sense::INTERNAL_FAILURE))
+        ));
+        assert!(answered.recv_timeout(limit).unwrap().is_ok());
+    }
+}

@@ -107,13 +107,35 @@ impl Initiator {
         Ok(String::from_utf8_lossy(&answer.data).into_owned())
     }
 
-    fn send(&mut self, mut bhs: [u8; 48], data: &[u8]) -> io::Result<()> {
-        let length = data.len() as u32;
-        bhs[5..8].copy_from_slice(&length.to_be_bytes()[1..]);
-        let mut bytes = bhs.to_vec();
-        bytes.extend_from_slice(data);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    fn send(&mut self, bhs: [u8; 48], data: &[u8]) -> io::Result<()> {
+        let bytes = encode(bhs, data);
         self.stream.write_all(&bytes)
+    }
+
+    /// Sends commands in one piece, so that they arrive together.
+    pub fn start_together(&mut self, commands: &[(&[u8], &[u8], u32)]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (cdb, data, expected) in commands {
+            bytes.extend(self.command_pdu(cdb, data, *expected));
+        }
+        self.stream.write_all(&bytes)
+    }
+
+    fn command_pdu(&mut self, cdb: &[u8], data: &[u8], expected: u32) -> Vec<u8> {
+        let mut bhs = [0; 48];
+        bhs[0] = 0x01;
+        bhs[1] = 0x80 | if data.is_empty() { 0x40 } else { 0x20 };
+        if expected == 0 {
+            bhs[1] = 0x80;
+        }
+        bhs[16..20].copy_from_slice(&self.itt.to_be_bytes());
+        self.itt += 1;
+        bhs[20..24].copy_from_slice(&expected.to_be_bytes());
+        bhs[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        bhs[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+        bhs[32..32 + cdb.len()].copy_from_slice(cdb);
+        self.cmd_sn += 1;
+        encode(bhs, data)
     }
 
     pub fn receive(&mut self) -> io::Result<Pdu> {
@@ -129,21 +151,9 @@ impl Initiator {
 
     /// Sends a command without waiting for its end; returns its tag. Data goes as immediate data.
     pub fn start(&mut self, cdb: &[u8], data: &[u8], expected: u32) -> io::Result<u32> {
-        let mut bhs = [0; 48];
-        bhs[0] = 0x01;
-        bhs[1] = 0x80 | if data.is_empty() { 0x40 } else { 0x20 };
-        if expected == 0 {
-            bhs[1] = 0x80;
-        }
         let itt = self.itt;
-        self.itt += 1;
-        bhs[16..20].copy_from_slice(&itt.to_be_bytes());
-        bhs[20..24].copy_from_slice(&expected.to_be_bytes());
-        bhs[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
-        bhs[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
-        bhs[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.cmd_sn += 1;
-        self.send(bhs, data)?;
+        let bytes = self.command_pdu(cdb, data, expected);
+        self.stream.write_all(&bytes)?;
         Ok(itt)
     }
 
@@ -210,6 +220,15 @@ impl Initiator {
             ),
         }
     }
+}
+
+fn encode(mut bhs: [u8; 48], data: &[u8]) -> Vec<u8> {
+    let length = data.len() as u32;
+    bhs[5..8].copy_from_slice(&length.to_be_bytes()[1..]);
+    let mut bytes = bhs.to_vec();
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 pub fn cdb_10(opcode: u8, lba: u32, blocks: u16) -> [u8; 10] {
