@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::fuzz::{self, FuzzArguments};
-use crate::program::{build_dess, cargo, host, is_root, run};
+use crate::program::{cargo, host, is_root, run, target_directory};
 
 #[derive(Args, Default)]
 pub(crate) struct TestArguments {
@@ -18,9 +18,9 @@ pub(crate) struct TestArguments {
 pub(crate) fn test(arguments: &TestArguments) -> Result<()> {
     dess_lab::packages::ensure()?;
     ensure_nextest()?;
-    let dess = build_dess(false)?;
     let mut tests = cargo(&["nextest", "run", "--workspace", "--all-features"]);
-    tests.env("DESS_BIN", dess);
+    // Built with the tests, since the command line has tests of its own.
+    tests.env("DESS_BIN", target_directory().join("debug").join("dess"));
     if !is_root() {
         // Rooms are made of network namespaces, which need root; the build does not.
         tests.env(runner_variable()?, "sudo --preserve-env");
