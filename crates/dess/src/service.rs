@@ -17,6 +17,7 @@ use dess_target::{StandaloneOptions, TargetOptions};
 use dess_tftp::server::ServeOptions as TftpOptions;
 use dess_web::WebOptions;
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,8 +84,19 @@ struct Running {
     cancel: CancellationToken,
 }
 
+/// Each client takes a socket and the files of its disk: all open files that this user may have are
+/// ours. (The usual soft limit of 1024 is for programs that use `select`.)
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn start(paths: &Paths) -> Result<Running> {
     make_directories(paths)?;
+    raise_file_limit();
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         // The supervisor must not leave services behind, even if it is killed.
         set_pdeathsig(Signal::SIGTERM).context("cannot follow the supervisor's end")?;

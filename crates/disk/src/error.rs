@@ -142,10 +142,15 @@ impl DiskError {
         }
     }
 
-    /// True if no space is left.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Store { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    /// True if no space is left below `directory`.
+    pub(crate) fn is_full(&self, directory: &Path) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Store { path, source, .. } => {
+                path.starts_with(directory) && matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -379,7 +379,9 @@ impl DiskStore {
         open: &mut Option<Arc<Disk>>,
     ) -> Result<PoweredDisk, DiskError> {
         match self.try_make_fresh(spec, open) {
-            Err(error) if error.is_full() && tidy::drop_oldest(&self.paths)? => {
+            Err(error)
+                if error.is_full(&self.paths.overlays) && tidy::drop_oldest(&self.paths)? =>
+            {
                 self.try_make_fresh(spec, open)
             }
             made => made,
