@@ -140,6 +140,14 @@ pub(crate) struct InitArguments {
 pub(crate) enum ClientCommand {
     /// All clients.
     List,
+    /// Everything about one client.
+    Show {
+        /// Seat number, name, MAC address or id.
+        client: String,
+        /// Also its iSCSI secret, to be typed into firmware that boots by itself. Audited.
+        #[arg(long)]
+        secret: bool,
+    },
     /// Register a client.
     Add(ClientAddArguments),
     /// Change a client.

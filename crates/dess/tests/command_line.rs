@@ -129,6 +129,17 @@ fn clients_are_added_changed_found_and_removed() {
         "{list}"
     );
 
+    let shown = stdout(&site.run(&["client", "show", "7"]));
+    assert!(
+        shown.contains("카운터") && !shown.contains("CHAP"),
+        "{shown}"
+    );
+    let secret = stdout(&site.run(&["client", "show", "7", "--secret"]));
+    assert!(
+        secret.contains("CHAP secret") && secret.contains("iqn.2026-11"),
+        "{secret}"
+    );
+
     let unknown = site.run(&["client", "boots", "99"]);
     assert!(!unknown.status.success());
     assert!(stderr(&unknown).contains("99"), "{}", stderr(&unknown));

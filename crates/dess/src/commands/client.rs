@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use dess_diagnosis::ClientState;
-use dess_model::{BootPolicy, Timestamp};
+use dess_model::{BootPolicy, IscsiIdentity, Timestamp};
 use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView, Operations};
+use serde::Serialize;
 
 use super::confirmed;
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
@@ -18,6 +19,14 @@ pub(super) async fn client(
 ) -> Result<ExitCode> {
     match command {
         ClientCommand::List => list(operations, json).await?,
+        ClientCommand::Show { client, secret } => {
+            let client = operations.client_find(&client).await?;
+            let iscsi = match secret {
+                true => Some(operations.client_iscsi(client.id).await?),
+                false => None,
+            };
+            details(&client, iscsi.as_ref(), json)?;
+        }
         ClientCommand::Add(arguments) => {
             let added = operations.client_add(addition(arguments)).await?;
             show(&added, json)?;
@@ -72,6 +81,47 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
         ]);
     }
     say!("{rows}");
+    Ok(())
+}
+
+/// One client, a line for each fact. The secret is shown only if it was asked for.
+fn details(client: &ClientView, iscsi: Option<&IscsiIdentity>, json: bool) -> Result<()> {
+    if json {
+        #[derive(Serialize)]
+        struct Details<'a> {
+            #[serde(flatten)]
+            client: &'a ClientView,
+            iscsi: Option<&'a IscsiIdentity>,
+        }
+        return output::json(&Details { client, iscsi });
+    }
+    let mut facts = vec![
+        ("seat", client.seat.to_string()),
+        ("name", client.name.clone()),
+        ("state", state(&client.state)),
+        ("MAC address", client.mac.to_string()),
+        ("address", or_dash(client.address)),
+        (
+            "image",
+            or_dash(client.image.as_ref().map(|image| &image.label)),
+        ),
+        ("policy", policy(client.policy).to_owned()),
+        ("group", client.group.clone()),
+        ("boot file", or_dash(client.boot_file.as_ref())),
+        ("firmware", or_dash(client.hardware.architecture)),
+        ("read", bytes(client.traffic.read_bytes)),
+        ("written", bytes(client.traffic.written_bytes)),
+        ("id", client.id.to_string()),
+    ];
+    if let Some(iscsi) = iscsi {
+        facts.push(("initiator name", iscsi.initiator_iqn.clone()));
+        facts.push(("target name", iscsi.target_iqn.clone()));
+        facts.push(("CHAP name", iscsi.chap_user.clone()));
+        facts.push(("CHAP secret", iscsi.chap_secret.expose().to_owned()));
+    }
+    for (fact, value) in facts {
+        say!("{fact:<15} {value}");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use dess_model::host::{RequestError, request};
 use dess_model::{
     Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef,
 };
-use dess_model::{ControlError, TargetReply, TargetRequest};
+use dess_model::{ControlError, IscsiIdentity, TargetReply, TargetRequest};
 use dess_store::{ClientRecord, GroupRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -132,6 +132,17 @@ impl Operations {
         let mut tx = self.read().await?;
         let client = fetch(&mut tx, id).await?;
         Ok(Room::read(&mut tx).await?.view(client))
+    }
+
+    /// The client's iSCSI names and secret, for a person who types them into firmware. Audited.
+    ///
+    /// # Errors
+    /// If there is none, or the database cannot be read or the audit row not be written.
+    pub async fn client_iscsi(&self, id: ClientId) -> Result<IscsiIdentity> {
+        let client = fetch(&mut self.read().await?, id).await?;
+        self.audit_append("client.secret_shown", &client.name, json!({}))
+            .await?;
+        Ok(client.iscsi)
     }
 
     /// Lets a pending client boot.
