@@ -131,13 +131,11 @@ async fn reset(operations: &Operations, client: &str, force: bool, yes: bool) ->
     if !confirmed(&question, yes)? {
         return Ok(());
     }
-    match operations.client_reset(client.id, force).await? {
-        Some(_) => say!("{} has a fresh disk", named(&client)),
-        None => say!(
-            "the iSCSI service is down; {} gets a fresh disk at its next power-on",
-            named(&client)
-        ),
-    }
+    operations.client_reset(client.id, force).await?;
+    say!(
+        "{} starts with a fresh disk at its next power-on",
+        named(&client)
+    );
     Ok(())
 }
 
