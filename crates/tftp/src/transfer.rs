@@ -147,12 +147,13 @@ impl Transfer {
     /// Time has passed; nothing happens before [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
         let base = self.timeout();
-        let (timer, limit) = match &mut self.state {
-            State::Negotiating { timer } => (timer, FIRST_RETRANSMISSIONS_MAX),
-            State::Sending(window) if window.acked == 0 => {
-                (&mut window.timer, FIRST_RETRANSMISSIONS_MAX)
-            }
-            State::Sending(window) => (&mut window.timer, RETRANSMISSIONS_MAX),
+        let limit = match self.has_progress() {
+            true => RETRANSMISSIONS_MAX,
+            false => FIRST_RETRANSMISSIONS_MAX,
+        };
+        let timer = match &mut self.state {
+            State::Negotiating { timer } => timer,
+            State::Sending(window) => &mut window.timer,
             State::Ended => return,
         };
         if timer.deadline.is_none_or(|deadline| now < deadline) {

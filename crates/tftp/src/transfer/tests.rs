@@ -327,6 +327,10 @@ impl Reader {
     }
 }
 
+/// A network that loses datagrams does not lose all of them: after this many retransmissions
+/// without progress the simulated one gets through, well before a sender gives up.
+const OUTAGE_RETRANSMISSIONS_MAX: u32 = 3;
+
 /// Carries a whole file and returns how many blocks were sent for it.
 fn simulate(file_bytes: u64, blksize: u16, windowsize: u16, loss_percent: u64, seed: u64) -> u64 {
     let (asked_blksize, asked_window) = (blksize.to_string(), windowsize.to_string());
@@ -351,7 +355,11 @@ fn simulate(file_bytes: u64, blksize: u16, windowsize: u16, loss_percent: u64, s
         done: false,
     };
     let mut sent = 0;
+    let mut retransmissions = 0;
+    let mut progress = None;
     loop {
+        let outage_over = retransmissions >= OUTAGE_RETRANSMISSIONS_MAX;
+        network.loss_percent = if outage_over { 0 } else { loss_percent };
         while let Some(transmit) = sender.poll_transmit(now) {
             match transmit {
                 Transmit::Packet(packet) => network.carry(packet),
@@ -386,11 +394,23 @@ fn simulate(file_bytes: u64, blksize: u16, windowsize: u16, loss_percent: u64, s
                     reader.take(block, length as usize)
                 }
             };
-            acks.extend(answer.filter(|_| network.roll(100) >= loss_percent));
+            let arrives = network.roll(100) >= network.loss_percent;
+            acks.extend(
+                answer
+                    .filter(|_| arrives)
+                    .map(|block| (block, reader.received)),
+            );
         }
         match acks.pop_front() {
-            Some(block) => ack(&mut sender, now, block),
+            Some((block, received)) => {
+                if progress < Some(received) {
+                    progress = Some(received);
+                    retransmissions = 0;
+                }
+                ack(&mut sender, now, block);
+            }
             None => {
+                retransmissions += 1;
                 if let Some(deadline) = sender.poll_timeout() {
                     now = now.max(deadline);
                     sender.handle_timeout(now);
