@@ -337,11 +337,13 @@ fn overwrite(pieces: &[(u8, &[u8])], field: &mut [u8]) {
     field.copy_from_slice(&bytes);
 }
 
-/// Text up to the first zero byte.
+/// Text up to the first zero byte. The last byte of the field is one by rule (RFC 2131 §2), so a
+/// peer that uses it for text loses it.
 fn text(field: &[u8]) -> Vec<u8> {
     field
         .iter()
         .copied()
+        .take(field.len() - 1)
         .take_while(|&byte| byte != 0)
         .collect()
 }
