@@ -50,7 +50,13 @@ fn start(bench: &Bench, name: &str) -> Result<Process> {
                 .write("kea.json", &kea_config(&leases))?
                 .display()
                 .to_string();
-            bench.start("kea", &["kea-dhcp4", "-c", &config], Some("DHCP4_STARTED"))
+            let own = bench.room.directory().display().to_string();
+            let (pid, lock) = (
+                format!("KEA_PIDFILE_DIR={own}"),
+                format!("KEA_LOCKFILE_DIR={own}"),
+            );
+            let arguments = ["env", &pid, &lock, "kea-dhcp4", "-c", &config];
+            bench.start("kea", &arguments, Some("DHCP4_STARTED"))
         }
         "dhcpd" => {
             let config = bench
