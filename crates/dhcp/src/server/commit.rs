@@ -3,9 +3,15 @@
 //! One thread owns the journal. While it waits for the disk, requests queue up; the next sync
 //! takes all of them at once, so the rate does not depend on how slow a sync is.
 //!
+//! A lease is written with a longer end than its client was told, so that the next requests of the
+//! same client (a PC asks three times per boot, and renews) find it on disk and cost no sync. After
+//! a restart such an address merely stays reserved for a while longer.
+//!
 //! If the disk refuses (full, broken), the error is logged and the answers leave all the same: a
 //! room that boots with leases in memory only beats one that does not boot.
 
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +31,8 @@ use crate::lease::{Binding, BindingState};
 const WAITING_MAX: usize = 8192;
 /// Most requests in one sync.
 const BATCH_MAX: usize = 2048;
+/// How much longer than told a lease is written, in milliseconds; at most its own length.
+const WRITTEN_AHEAD_MS: i64 = 3_600_000;
 /// How often a failing disk is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,6 +60,7 @@ impl Committer {
         let (queue, waiting) = sync_channel(WAITING_MAX);
         let mut writer = Writer {
             journal,
+            durable: HashMap::new(),
             exchange,
             events,
             complained_at: None,
@@ -85,6 +94,8 @@ impl Committer {
 
 struct Writer {
     journal: Journal,
+    /// What the journal holds after the sync under way, by address; grows with the addresses in use.
+    durable: HashMap<Ipv4Addr, Binding>,
     exchange: Arc<Mutex<Exchange>>,
     events: EventSender,
     complained_at: Option<Instant>,
@@ -104,8 +115,18 @@ impl Writer {
     }
 
     fn carry_out(&mut self, batch: Vec<Commit>) {
-        let records: Vec<Binding> = batch.iter().flat_map(|c| &c.records).copied().collect();
+        let now = Timestamp::now();
+        let mut records = Vec::new();
+        // One after the other: a release and a new lease may be in the same batch.
+        for record in batch.iter().flat_map(|commit| &commit.records) {
+            if !self.is_durable(now, record) {
+                let written = written_ahead(now, *record);
+                self.durable.insert(written.address, written);
+                records.push(written);
+            }
+        }
         if let Err(error) = self.journal.append(&records) {
+            self.durable.clear();
             self.complain(&error);
         }
         let mut events = Vec::new();
@@ -121,6 +142,17 @@ impl Writer {
         self.compact();
     }
 
+    /// True if the journal holds this lease already (or after this batch), with an end that is no earlier.
+    fn is_durable(&self, now: Timestamp, record: &Binding) -> bool {
+        record.state == BindingState::Leased
+            && record.is_live(now)
+            && self.durable.get(&record.address).is_some_and(|written| {
+                written.state == record.state
+                    && written.mac == record.mac
+                    && written.expires_at >= record.expires_at
+            })
+    }
+
     fn compact(&mut self) {
         // Even a journal of one lease is left alone below this size; do not lock for nothing.
         if !self.journal.wants_compaction(0) {
@@ -131,9 +163,12 @@ impl Writer {
             let lasting = |binding: &&Binding| binding.state != BindingState::Offered;
             exchange.leases().iter().filter(lasting).copied().collect()
         };
-        if self.journal.wants_compaction(live.len())
-            && let Err(error) = self.journal.compact(&live)
-        {
+        if !self.journal.wants_compaction(live.len()) {
+            return;
+        }
+        // The new file has the ends as they were told.
+        self.durable.clear();
+        if let Err(error) = self.journal.compact(&live) {
             self.complain(&error);
         }
     }
@@ -150,6 +185,22 @@ impl Writer {
             error = error as &dyn std::error::Error,
             "leases are not stored; clients are still answered, but a restart forgets them"
         );
+    }
+}
+
+/// The record as it is written: a lease that lasts longer than its client was told.
+fn written_ahead(now: Timestamp, record: Binding) -> Binding {
+    if record.state != BindingState::Leased || !record.is_live(now) {
+        return record;
+    }
+    let told = record.expires_at.0.saturating_sub(now.0);
+    let expires_at = record
+        .expires_at
+        .0
+        .saturating_add(told.min(WRITTEN_AHEAD_MS));
+    Binding {
+        expires_at: Timestamp(expires_at),
+        ..record
     }
 }
 

@@ -58,3 +58,46 @@ async fn an_answer_leaves_only_when_its_lease_is_in_the_journal() {
         100
     );
 }
+
+#[tokio::test]
+async fn a_client_that_asks_again_costs_no_record_and_a_release_always_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases");
+    let (journal, _) = Journal::open(&path).unwrap();
+    let exchange = Arc::new(Mutex::new(Exchange::new(crate::LeaseTable::default())));
+    let events = EventSender::new(directory.path().join("events.sock"));
+    let (committer, thread) = Committer::start(journal, exchange, events).unwrap();
+    let now = Timestamp::now().0;
+    let until = |end: i64| Binding {
+        expires_at: Timestamp(end),
+        ..binding(7)
+    };
+    let lease_ms = 600_000;
+    let told = [
+        until(now + lease_ms),
+        until(now + lease_ms + 30_000),
+        until(1),
+        until(now + lease_ms),
+        until(now + 3 * lease_ms),
+    ];
+    for record in told {
+        committer.commit(Commit {
+            records: vec![record],
+            transmit: None,
+            events: vec![],
+        });
+    }
+    drop(committer);
+    thread.join().unwrap();
+    let stored = read_journal(&std::fs::read(&path).unwrap()).records;
+    let kept: Vec<bool> = stored
+        .iter()
+        .map(|b| b.expires_at.0 >= now + lease_ms)
+        .collect();
+    assert_eq!(
+        kept,
+        [true, false, true, true],
+        "lease, release, lease, longer lease"
+    );
+    assert!(stored[3].expires_at >= told[4].expires_at);
+}
