@@ -311,23 +311,29 @@ pub(crate) enum JobCommand {
 #[derive(Subcommand)]
 pub(crate) enum IscsiCommand {
     /// Serve one raw file as LUN 0, without a site: for tests, benchmarks and rescue.
-    Serve {
-        /// Address and port to listen on.
-        #[arg(long)]
-        listen: SocketAddr,
-        /// The file.
-        #[arg(long)]
-        image: PathBuf,
-        /// Refuse writes.
-        #[arg(long)]
-        read_only: bool,
-        /// Offer UNMAP, which punches holes into the file.
-        #[arg(long)]
-        thin: bool,
-        /// Name of the target.
-        #[arg(long, default_value = "iqn.2026-11.io.dess:file")]
-        iqn: String,
-    },
+    Serve(IscsiServeArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct IscsiServeArguments {
+    /// Address and port to listen on; may be given several times.
+    #[arg(long, required = true)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The file. Without --overlay it is written itself.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: PathBuf,
+    /// Directory for an overlay that takes the writes, so that the file stays as it is. Made if there is none, else used again.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) overlay: Option<PathBuf>,
+    /// Offer UNMAP, which gives space back.
+    #[arg(long)]
+    pub(crate) thin: bool,
+    /// Refuse writes.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Name of the target.
+    #[arg(long, value_name = "NAME", default_value = "iqn.2026-11.io.dess:file")]
+    pub(crate) iqn: String,
 }
 
 #[derive(Subcommand)]

@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::IscsiCommand;
+use crate::arguments::{IscsiCommand, IscsiServeArguments};
 use crate::boot_files::TftpFiles;
 use crate::config::Config;
 
@@ -165,31 +165,8 @@ pub(crate) async fn boot(config: &Config) -> Result<ExitCode> {
 
 /// `dess iscsi`
 pub(crate) async fn iscsi(config: &Config, command: Option<IscsiCommand>) -> Result<ExitCode> {
-    if let Some(IscsiCommand::Serve {
-        listen,
-        image,
-        read_only,
-        thin,
-        iqn,
-    }) = command
-    {
-        let options = StandaloneOptions {
-            listen: vec![listen],
-            image,
-            read_only,
-            iqn,
-            thin,
-            chap: None,
-            disk_threads: STANDALONE_DISK_THREADS,
-        };
-        let (ready, bound) = oneshot::channel();
-        tokio::spawn(async move {
-            if let Ok(addresses) = bound.await {
-                println!("serving on {addresses:?}");
-            }
-        });
-        dess_target::serve_file(options, ready, stop_signal()?).await?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(IscsiCommand::Serve(arguments)) = command {
+        return serve_standalone(arguments).await;
     }
     let paths = config.paths();
     let running = start(&paths)?;
@@ -198,6 +175,32 @@ pub(crate) async fn iscsi(config: &Config, command: Option<IscsiCommand>) -> Res
         ..TargetOptions::new(paths)
     };
     dess_target::serve(options, running.ready, running.cancel).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `dess iscsi serve`
+async fn serve_standalone(arguments: IscsiServeArguments) -> Result<ExitCode> {
+    let options = StandaloneOptions {
+        listen: arguments.listen,
+        image: arguments.image,
+        overlay: arguments.overlay,
+        read_only: arguments.read_only,
+        iqn: arguments.iqn,
+        thin: arguments.thin,
+        chap: None,
+        disk_threads: STANDALONE_DISK_THREADS,
+    };
+    raise_file_limit();
+    let (ready, bound) = oneshot::channel();
+    tokio::spawn(async move {
+        let Ok(addresses) = bound.await else {
+            return;
+        };
+        for address in addresses {
+            println!("serving on {address}");
+        }
+    });
+    dess_target::serve_file(options, ready, stop_signal()?).await?;
     Ok(ExitCode::SUCCESS)
 }
 

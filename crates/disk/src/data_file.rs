@@ -3,11 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::io::IoSliceMut;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// Bytes written at once where the file system cannot punch holes.
@@ -98,6 +99,36 @@ impl DataFile {
             return Err(Errno::IO.into());
         }
         self.file.sync_data()
+    }
+
+    /// Calls `each` with every range below `end` that holds data; the rest are holes, which read as zeros. A file system that
+    /// knows no holes has one range.
+    pub(crate) fn extents(
+        &self,
+        end: u64,
+        each: &mut dyn FnMut(Range<u64>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut offset = 0;
+        while offset < end
+            && let Some(start) = self
+                .seek(SeekFrom::Data(offset))?
+                .filter(|start| *start < end)
+        {
+            offset = self
+                .seek(SeekFrom::Hole(start))?
+                .map_or(end, |hole| hole.min(end));
+            each(start..offset)?;
+        }
+        Ok(())
+    }
+
+    /// The next data or hole; none past the last data.
+    fn seek(&self, to: SeekFrom) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, to) {
+            Ok(offset) => Ok(Some(offset)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Bytes of storage that the file takes.

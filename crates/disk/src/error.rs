@@ -54,6 +54,49 @@ impl VersionError {
     }
 }
 
+/// A raw file that cannot be used as a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum RawError {
+    /// It cannot be opened or read.
+    #[error("cannot open {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a directory or a device.
+    #[error("{path} is not a regular file")]
+    NoFile {
+        /// What it is not.
+        path: PathBuf,
+    },
+    /// No disk has this size.
+    #[error(
+        "{path} is {bytes} bytes long; a raw disk image has a multiple of 512 (is it whole, and not of another format?)"
+    )]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// Another process has locked it.
+    #[error("{path} is in use by another process that serves it as a disk")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RawError {
+    pub(crate) fn open(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Open { path, source }
+    }
+}
+
 /// A disk that cannot be made, opened, reset or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -104,6 +147,19 @@ pub enum DiskError {
         disk: DiskId,
         /// Its version.
         version: VersionRef,
+    },
+    /// The raw file below the overlay cannot be used.
+    #[error(transparent)]
+    File(#[from] RawError),
+    /// The raw file below is not that over which the overlay was made.
+    #[error(
+        "the overlay in {directory} was made over another file than {file}, or {file} has changed since; give another directory, or remove this one to drop what it holds"
+    )]
+    ForeignFile {
+        /// Where the overlay is.
+        directory: PathBuf,
+        /// The file.
+        file: PathBuf,
     },
     /// The map of a volatile overlay was removed while the machine ran.
     #[error(

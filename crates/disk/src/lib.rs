@@ -5,6 +5,7 @@
 //! - [`Disk`] is what an initiator sees: an overlay on a version. It implements [`BlockDevice`].
 //! - [`DiskStore`] makes, opens, rotates and resets disks; the iSCSI service owns the only one.
 //! - [`import()`] makes versions.
+//! - [`RawDisk`] and [`RawOverlay`] are one raw file without a store.
 //!
 //! The layout of every file is in `docs/format/`.
 
@@ -17,6 +18,7 @@ pub mod import;
 mod map_file;
 pub mod overlay;
 mod progress;
+mod raw;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -24,11 +26,12 @@ mod version;
 
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};
 pub use disk::{Disk, DiskFigures};
-pub use error::{DiskError, ImportError, VersionError};
+pub use error::{DiskError, ImportError, RawError, VersionError};
 pub use import::{ImageFormat, ImportRequest, ImportSource, clean_unfinished, import};
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
 pub use progress::Progress;
+pub use raw::{RawDisk, RawOverlay};
 pub use store::{DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, StoreOptions, StorePaths};
 pub use version::{
     DISK_BYTES_MAX, MANIFEST_FORMAT, Manifest, SourceInfo, Sums, SumsDecodeError, Version,

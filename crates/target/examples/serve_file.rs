@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = StandaloneOptions {
         listen: vec![listen.parse()?],
         image: PathBuf::from(image),
+        overlay: None,
         read_only: false,
         iqn,
         thin: false,

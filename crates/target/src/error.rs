@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use dess_disk::DiskError;
+use dess_disk::{DiskError, RawError};
 
 /// The service cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +36,11 @@ pub enum ServeError {
     #[error("cannot start the disk threads")]
     Threads(#[source] io::Error),
     /// The image of the standalone mode cannot be used.
-    #[error("cannot open the image {}", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot serve the image")]
+    Image(#[source] RawError),
+    /// The overlay of the standalone mode cannot be used.
+    #[error("cannot serve the image with an overlay")]
+    Overlay(#[source] DiskError),
 }
 
 impl ServeError {

@@ -1,26 +1,20 @@
-//! Standalone mode: one raw file as LUN 0, without a site; for tests, benchmarks and rescue.
+//! Standalone mode: one raw file, or an overlay over it, as LUN 0, without a site; for tests, benchmarks and rescue.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use dess_disk::{BlockDevice, BlockRead};
+use dess_disk::{BlockDevice, RawDisk, RawOverlay};
 use dess_iscsi::{Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, TargetPortals};
 use dess_model::Secret;
 use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
-use rustix::fs::FallocateFlags;
-use rustix::io::{Errno, ReadWriteFlags};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Unit;
 use crate::error::ServeError;
 use crate::listener;
-use crate::service::Service;
+use crate::service::{Service, on_thread};
 use crate::site::Site;
 
 /// What standalone mode serves, and to whom.
@@ -28,13 +22,15 @@ use crate::site::Site;
 pub struct StandaloneOptions {
     /// Portals to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Raw image; a size that is no multiple of 512 loses its last bytes.
+    /// Raw image; its size is a multiple of 512 bytes.
     pub image: PathBuf,
+    /// Directory of an overlay that takes the writes; it is made if there is none. None: the image is written itself.
+    pub overlay: Option<PathBuf>,
     /// Refuses writes.
     pub read_only: bool,
     /// TargetName.
     pub iqn: String,
-    /// Whether UNMAP is offered (it punches holes into the file).
+    /// Whether UNMAP is offered (it punches holes into the file or the overlay).
     pub thin: bool,
     /// CHAP user and secret; anybody may log in without.
     pub chap: Option<(String, Secret)>,
@@ -48,13 +44,15 @@ pub(crate) struct SingleDisk {
     listen: Vec<SocketAddr>,
     chap: Option<(String, Secret)>,
     unit: Arc<Unit>,
+    /// Keeps the overlay for this process.
+    _overlay: Option<RawOverlay>,
 }
 
-/// Serves one raw file until `cancel`. `ready` is sent with the bound addresses (port 0 is
+/// Serves one disk until `cancel`. `ready` is sent with the bound addresses (port 0 is
 /// replaced by the port that the kernel chose).
 ///
 /// # Errors
-/// If the file cannot be opened or a portal cannot be bound.
+/// If the image or its overlay cannot be used, or a portal cannot be bound.
 pub async fn serve_file(
     options: StandaloneOptions,
     ready: oneshot::Sender<Vec<SocketAddr>>,
@@ -65,11 +63,7 @@ pub async fn serve_file(
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    let device =
-        FileDisk::open(&options.image, options.read_only).map_err(|source| ServeError::Image {
-            path: options.image.clone(),
-            source,
-        })?;
+    let (device, overlay) = open(&options).await?;
     let naa = naa_of(&options.iqn);
     let description = LogicalUnit {
         serial: format!("{naa:016x}"),
@@ -83,7 +77,8 @@ pub async fn serve_file(
         iqn: options.iqn,
         listen: bound.clone(),
         chap: options.chap,
-        unit: Arc::new(Unit::new(description, Arc::new(device))),
+        unit: Arc::new(Unit::new(description, device)),
+        _overlay: overlay,
     };
     let service = Service::start(Site::Single(single), options.disk_threads, None)?;
     // If nobody waits for it, the service runs all the same.
@@ -94,6 +89,25 @@ pub async fn serve_file(
     }
     service.stop().await;
     Ok(())
+}
+
+type Opened = (Arc<dyn BlockDevice>, Option<RawOverlay>);
+
+/// Opens what is served; the overlay, if any, is to be kept as long.
+async fn open(options: &StandaloneOptions) -> Result<Opened, ServeError> {
+    let image = options.image.clone();
+    let directory = options.overlay.clone();
+    let read_only = options.read_only;
+    on_thread(move || {
+        let Some(directory) = directory else {
+            let device = RawDisk::open(&image, read_only).map_err(ServeError::Image)?;
+            return Ok((Arc::new(device) as Arc<dyn BlockDevice>, None));
+        };
+        let overlay = RawOverlay::open(&image, &directory).map_err(ServeError::Overlay)?;
+        let device = Arc::clone(&overlay.disk) as Arc<dyn BlockDevice>;
+        Ok((device, Some(overlay)))
+    })
+    .await
 }
 
 /// A locally assigned NAA identifier (type 3) that depends on the target's name alone (FNV-1a).
@@ -130,82 +144,5 @@ impl SingleDisk {
             target_name: self.iqn.clone(),
             portals: self.listen.clone(),
         }]
-    }
-}
-
-/// A raw file as a disk.
-struct FileDisk {
-    file: File,
-    size_bytes: u64,
-    read_only: bool,
-    /// The file system cannot tell whether a read would wait (tmpfs never does).
-    waits_unknown: AtomicBool,
-}
-
-impl FileDisk {
-    fn open(path: &Path, read_only: bool) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self {
-            file,
-            size_bytes: bytes - bytes % LOGICAL_BLOCK_BYTES,
-            read_only,
-            waits_unknown: AtomicBool::new(false),
-        })
-    }
-
-    fn may_write(&self) -> io::Result<()> {
-        match self.read_only {
-            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
-            false => Ok(()),
-        }
-    }
-}
-
-impl BlockRead for FileDisk {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        if self.waits_unknown.load(Ordering::Relaxed) {
-            return self.read_at(offset, buffer);
-        }
-        let wanted = buffer.len();
-        let mut slices = [IoSliceMut::new(buffer)];
-        match rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-            Ok(read) if read == wanted => Ok(()),
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.waits_unknown.store(true, Ordering::Relaxed);
-                self.read_at(offset, buffer)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl BlockDevice for FileDisk {
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.may_write()?;
-        self.file.write_all_at(data, offset)
-    }
-
-    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.may_write()?;
-        if length == 0 {
-            return Ok(());
-        }
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&self.file, flags, offset, length)?;
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
     }
 }

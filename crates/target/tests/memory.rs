@@ -30,6 +30,7 @@ fn child_that_serves_a_file() {
     let options = StandaloneOptions {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         image: image.into(),
+        overlay: None,
         read_only: false,
         iqn: IQN.into(),
         thin: true,

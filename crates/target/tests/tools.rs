@@ -60,6 +60,7 @@ fn options(image: &Path) -> StandaloneOptions {
     StandaloneOptions {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         image: image.to_owned(),
+        overlay: None,
         read_only: false,
         iqn: IQN.into(),
         thin: true,

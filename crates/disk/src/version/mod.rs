@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dess_model::VersionRef;
+use dess_model::{Timestamp, VersionRef};
 
 pub use manifest::{MANIFEST_FORMAT, Manifest, SourceInfo};
 pub(crate) use sums::{CHUNK_BYTES, ImageSum};
@@ -17,6 +17,7 @@ use crate::block_map::BlockMap;
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockRead, check_range};
 use crate::error::VersionError;
+use crate::import::ImageFormat;
 use crate::map_file::{self, MapEnd, MapKind};
 use crate::progress::{Progress, Throttle};
 
@@ -75,6 +76,43 @@ impl Version {
             manifest,
             directory: directory.to_owned(),
             layers,
+        })
+    }
+
+    /// A raw file as a version: no directory, no checksums. Holes of the file are blocks that it does not hold.
+    pub(crate) fn of_raw_file(
+        path: &Path,
+        version: VersionRef,
+        size_bytes: u64,
+    ) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let data = DataFile::open_read_only(path)?;
+        let map = BlockMap::new(size_bytes);
+        data.extents(size_bytes, &mut |extent| {
+            let blocks = extent.start / BLOCK_BYTES..extent.end.div_ceil(BLOCK_BYTES);
+            map.add(blocks, &mut |_, _| Ok(()))
+        })?;
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            version,
+            parent: None,
+            size_bytes,
+            data_blocks: map.held(),
+            created: Timestamp(0),
+            source: SourceInfo {
+                name: name.into_owned(),
+                format: ImageFormat::Raw,
+                file_bytes: size_bytes,
+            },
+            comment: String::new(),
+            image_crc32c: 0,
+            map_crc32c: 0,
+            sums_crc32c: 0,
+        };
+        Ok(Self {
+            manifest,
+            directory: path.to_owned(),
+            layers: vec![Layer { data, map }],
         })
     }
 
