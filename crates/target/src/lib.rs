@@ -4,6 +4,7 @@
 //! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
 //! write. `site` says who may reach which disk, `control` takes orders of the other services.
 
+mod admission;
 mod boots;
 mod connection;
 mod control;

@@ -7,7 +7,7 @@ use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
 use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, Query, Sense, decode};
 
 use super::{Completion, ConnectionTask, LoggedIn};
-use crate::engine::{Denial, Failure, Lane, Outcome, Unit, Work, carry_out, contained};
+use crate::engine::{Denial, Failure, Outcome, Slot, Unit, Work, carry_out, contained};
 use crate::sessions::Session;
 
 /// Largest write that is done on the connection's own task: a copy into the page cache.
@@ -145,7 +145,8 @@ impl ConnectionTask {
         }
         self.running.insert(task);
         let completions = self.completions.clone();
-        let lane = work.lane();
+        let bytes: usize = work.data.iter().map(Bytes::len).sum();
+        let slot = unit.slot(work.lane(), bytes as u64);
         let claim = work.claim(unit.description.capacity_bytes());
         let run = {
             let unit = Arc::clone(&unit);
@@ -155,21 +156,21 @@ impl ConnectionTask {
                 let _ = completions.send(Completion::Done(task, 0, result));
             }
         };
-        self.submit(&unit, lane, claim, run);
+        self.submit(&unit, slot, claim, run);
     }
 
     /// Runs a job on a disk thread, as soon as its range is free.
     pub(super) fn submit(
         &self,
         unit: &Arc<Unit>,
-        lane: Lane,
+        slot: Slot,
         claim: Option<(crate::engine::Span, crate::engine::Access)>,
         run: impl FnOnce() + Send + 'static,
     ) {
         let pool = &self.service.pool;
         match claim {
-            None => pool.submit(lane, Box::new(run)),
-            Some(claim) => unit.locks.run_when_free(claim, pool, lane, move |held| {
+            None => pool.submit(slot, Box::new(run)),
+            Some(claim) => unit.locks.run_when_free(claim, pool, slot, move |held| {
                 run();
                 drop(held);
             }),

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::admission::Turn;
 use crate::engine::{Failure, Held, Outcome, Unit};
 use crate::listener::Place;
 use crate::service::Service;
@@ -34,11 +35,6 @@ const OUTPUT_BYTES_MAX: usize = 2 << 20;
 const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 /// Pieces of output that one write takes (the kernel's limit is 1024).
 const SLICES_MAX: usize = 256;
-/// How often a connection fills and empties its output before others of the same thread get
-/// their turn.
-const ROUNDS_PER_TURN: u32 = 4;
-/// Inputs that were there at once after which others get their turn.
-const TURNS_MAX: u32 = 16;
 /// How long a discovery session may last; it keeps its place among the half-open connections, as
 /// anybody may open one.
 const DISCOVERY_MAX: Duration = Duration::from_secs(30);
@@ -77,6 +73,8 @@ pub(crate) struct ConnectionTask {
     resets: Vec<PendingReset>,
     aborts: Vec<tokio::sync::oneshot::Sender<()>>,
     logged_in: Option<LoggedIn>,
+    /// What it may do before others of its thread get their turn.
+    turn: Turn,
     progress: Progress,
     end: Option<SessionEnd>,
     /// When a discovery session must be over.
@@ -96,6 +94,8 @@ enum Action {
     Completion(Completion),
     Order(Order),
     Tick,
+    /// There is more to do already.
+    GoOn,
     Stop,
 }
 
@@ -134,6 +134,7 @@ impl ConnectionTask {
             resets: Vec::new(),
             aborts: Vec::new(),
             logged_in: None,
+            turn: Turn::new(),
             progress: Progress::new(now),
             end: None,
             expires: None,
@@ -142,7 +143,6 @@ impl ConnectionTask {
 
     /// Serves the connection until it ends and nothing of it runs any more.
     pub(crate) async fn run(mut self) {
-        let mut turns = 0;
         let end = loop {
             let more = match self.work().await {
                 Ok(more) => more,
@@ -151,15 +151,11 @@ impl ConnectionTask {
             if let Some(end) = self.end {
                 break end;
             }
-            turns += 1;
-            if more || turns >= TURNS_MAX {
-                turns = 0;
+            while self.turn.is_over() {
                 tokio::task::yield_now().await;
+                self.turn.begin();
             }
-            if more {
-                continue;
-            }
-            let action = self.wait().await;
+            let action = self.wait(more).await;
             if let Err(error) = self.apply(action) {
                 break report::end_of(&error);
             }
@@ -170,16 +166,20 @@ impl ConnectionTask {
     /// Carries out what has arrived, as far as the peer takes the answers. True if it could go on
     /// at once, but others shall have their turn before.
     async fn work(&mut self) -> io::Result<bool> {
-        for _ in 0..ROUNDS_PER_TURN {
+        loop {
             while self.may_take_more() {
                 let Some(event) = self.connection.poll_event() else {
                     break;
                 };
+                self.turn.charge_command();
                 self.handle_event(event).await;
             }
             self.continue_long_reads();
             let before = self.connection.output_bytes();
             self.send()?;
+            if self.turn.is_over() {
+                return Ok(self.end.is_none());
+            }
             let stuck = self.connection.output_bytes() == before;
             let waiting = self.long_reads.iter().any(LongRead::can_go_on);
             // Go on if the kernel made room for what had to stop.
@@ -187,11 +187,11 @@ impl ConnectionTask {
                 return Ok(false);
             }
         }
-        Ok(true)
     }
 
     fn may_take_more(&self) -> bool {
         self.end.is_none()
+            && !self.turn.is_over()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
             && self.read_ahead < READ_AHEAD_BYTES_MAX
     }
@@ -220,7 +220,8 @@ impl ConnectionTask {
         self.end.get_or_insert(end);
     }
 
-    async fn wait(&mut self) -> Action {
+    /// Waits for something to do; with `more` work at hand, only looks whether there is any.
+    async fn wait(&mut self, more: bool) -> Action {
         let wants_input = self.may_take_more();
         let has_output = self.connection.output_bytes() > 0;
         let deadline = self.progress.next(self.connection.poll_timeout());
@@ -232,6 +233,7 @@ impl ConnectionTask {
             // An error shows at the read or write that follows.
             _ = self.socket.writable(), if has_output => Action::Writable,
             _ = self.socket.readable(), if wants_input => Action::Readable,
+            () = std::future::ready(()), if more => Action::GoOn,
             () = sleep_until(deadline.into()) => Action::Tick,
         }
     }
@@ -256,6 +258,7 @@ impl ConnectionTask {
                     self.end = Some(SessionEnd::Closed);
                 }
             }
+            Action::GoOn => {}
             Action::Stop => self.end = Some(SessionEnd::Shutdown),
         }
         Ok(())
@@ -265,7 +268,8 @@ impl ConnectionTask {
         let buffer = self.connection.receive_buffer();
         match self.socket.try_read_buf(buffer) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {
+            Ok(count) => {
+                self.turn.charge_bytes(count as u64);
                 self.connection
                     .handle_received(Instant::now(), self.service.site.as_ref());
                 if let Some(logged_in) = &self.logged_in {

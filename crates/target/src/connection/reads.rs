@@ -66,6 +66,9 @@ impl ConnectionTask {
         if let Some(LoggedIn { session, .. }) = &self.logged_in {
             session.counters.count_read(length);
         }
+        if length <= SHORT_READ_BYTES_MAX {
+            self.turn.charge_bytes(length);
+        }
         self.report_first_commands();
         let span = Span::new(offset, length);
         if length > SHORT_READ_BYTES_MAX {
@@ -109,8 +112,9 @@ impl ConnectionTask {
         if held.is_none() {
             let completions = self.completions.clone();
             let claim = (span, Access::Shared);
+            let slot = unit.slot(Lane::Data, 0);
             unit.locks
-                .run_when_free(claim, &self.service.pool, Lane::Data, move |held| {
+                .run_when_free(claim, &self.service.pool, slot, move |held| {
                     let _ = completions.send(Completion::Granted(task, held));
                 });
         }
@@ -153,7 +157,8 @@ impl ConnectionTask {
                 let _ = completions.send(Completion::Done(task, length, result));
             }
         };
-        self.submit(unit, Lane::Data, Some((span, Access::Shared)), run);
+        let slot = unit.slot(Lane::Data, length);
+        self.submit(unit, slot, Some((span, Access::Shared)), run);
     }
 
     /// Reads the next pieces of long reads, as far as the peer takes them. The oldest goes first;
@@ -167,6 +172,7 @@ impl ConnectionTask {
         while index < self.long_reads.len()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
             && self.read_ahead < READ_AHEAD_BYTES_MAX
+            && !self.turn.is_over()
         {
             if !self.long_reads[index].can_go_on() || !self.continue_long_read(index, &unit) {
                 index += 1;
@@ -179,6 +185,7 @@ impl ConnectionTask {
         let read = &mut self.long_reads[index];
         let (task, offset) = (read.task, read.offset);
         let length = read.left.min(PIECE_BYTES);
+        self.turn.charge_bytes(length);
         let mut piece = vec![0; length as usize];
         match unit.device.try_read_at(offset, &mut piece) {
             Ok(()) => {
@@ -207,7 +214,7 @@ impl ConnectionTask {
                 let _ = completions.send(Completion::Piece(task, length, result));
             }
         };
-        self.submit(unit, Lane::Data, None, run);
+        self.submit(unit, unit.slot(Lane::Data, length), None, run);
         false
     }
 

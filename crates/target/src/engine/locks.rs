@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dess_disk::BLOCK_BYTES;
 
 use super::pool::Job;
-use super::{DiskPool, Lane};
+use super::{DiskPool, Slot};
 
 /// Bytes of a disk, rounded out to blocks of the overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ struct Claim {
 
 struct Waiter {
     pool: Arc<DiskPool>,
-    lane: Lane,
+    slot: Slot,
     job: Box<dyn FnOnce(Held) + Send>,
 }
 
@@ -99,7 +99,7 @@ impl RangeLocks {
         self: &Arc<Self>,
         (span, access): (Span, Access),
         pool: &Arc<DiskPool>,
-        lane: Lane,
+        slot: Slot,
         job: impl FnOnce(Held) + Send + 'static,
     ) {
         let mut state = self.lock();
@@ -108,7 +108,7 @@ impl RangeLocks {
             let claim = Claim { id, span, access };
             let waiter = Waiter {
                 pool: Arc::clone(pool),
-                lane,
+                slot,
                 job: Box::new(job),
             };
             state.waiting.push_back((claim, waiter));
@@ -120,7 +120,7 @@ impl RangeLocks {
             locks: Arc::clone(self),
             id,
         };
-        pool.submit(lane, Box::new(move || job(held)));
+        pool.submit(slot, Box::new(move || job(held)));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -142,7 +142,7 @@ impl RangeLocks {
             };
             let run = waiter.job;
             let job: Job = Box::new(move || run(held));
-            waiter.pool.submit(waiter.lane, job);
+            waiter.pool.submit(waiter.slot, job);
         }
     }
 }
@@ -201,6 +201,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::{FlowId, Lane};
 
     #[test]
     fn readers_share_and_a_writer_of_the_same_block_waits() {
@@ -237,10 +238,15 @@ mod tests {
         let first = locks
             .try_hold(Span::new(0, 8192), Access::Exclusive)
             .unwrap();
+        let slot = Slot {
+            lane: Lane::Data,
+            flow: FlowId::next(),
+            bytes: 0,
+        };
         for number in 0..50 {
             let sender = sender.clone();
             let claim = (Span::new(4096, 1), Access::Exclusive);
-            locks.run_when_free(claim, &pool, Lane::Data, move |_held| {
+            locks.run_when_free(claim, &pool, slot, move |_held| {
                 sender.send(number).unwrap();
             });
         }

@@ -9,5 +9,5 @@ mod unit;
 pub(crate) use execute::{Failure, Outcome, Work, carry_out, read_piece};
 pub(crate) use fault::Fault;
 pub(crate) use locks::{Access, Held, RangeLocks, Span};
-pub(crate) use pool::{DiskPool, Lane, contained};
+pub(crate) use pool::{DiskPool, FlowId, Lane, Slot, contained};
 pub(crate) use unit::{Denial, Unit};

@@ -1,14 +1,15 @@
 //! Threads that may wait for a disk.
 
-use std::collections::VecDeque;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dess_scsi::Sense;
 
 use super::Failure;
+use crate::admission::FairQueue;
 
 /// Something to do on a disk thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -21,6 +22,34 @@ pub(crate) enum Lane {
     /// Flushes.
     Flush,
 }
+
+/// Where a job waits for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Which threads.
+    pub(crate) lane: Lane,
+    /// Whose turn it takes: disks that have work get equal parts of the threads.
+    pub(crate) flow: FlowId,
+    /// Bytes that it moves.
+    pub(crate) bytes: u64,
+}
+
+/// Names those whose jobs take turns with others': a disk in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FlowId(u64);
+
+impl FlowId {
+    /// One that no other has.
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Cost that a disk may use before others get their turn, in bytes: one piece of a long read.
+const QUANTUM: u64 = 256 * 1024;
+/// What a job costs besides its bytes: a disk seeks as long as it moves so many.
+const JOB_COST: u64 = 16 * 1024;
 
 /// A fixed number of threads per lane. The queues are bounded by the command windows of the open
 /// sessions. Threads end when the pool is dropped.
@@ -36,10 +65,18 @@ struct Queue {
     filled: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: FairQueue<FlowId, Job>,
     closed: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            jobs: FairQueue::new(QUANTUM),
+            closed: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Queue {
@@ -67,13 +104,14 @@ impl DiskPool {
         Ok(pool)
     }
 
-    /// Runs a job on one of the lane's threads.
-    pub(crate) fn submit(&self, lane: Lane, job: Job) {
-        let queue = match lane {
+    /// Runs a job on one of the lane's threads, in its turn.
+    pub(crate) fn submit(&self, slot: Slot, job: Job) {
+        let queue = match slot.lane {
             Lane::Data => &self.data,
             Lane::Flush => &self.flush,
         };
-        queue.lock().jobs.push_back(job);
+        let cost = slot.bytes.saturating_add(JOB_COST);
+        queue.lock().jobs.push(slot.flow, cost, job);
         queue.filled.notify_one();
     }
 }
@@ -104,7 +142,7 @@ impl Queue {
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(job) = state.jobs.pop() {
                 return Some(job);
             }
             if state.closed {
@@ -149,7 +187,12 @@ mod tests {
                 });
                 answers.send(result).unwrap();
             };
-            pool.submit(Lane::Data, Box::new(run));
+            let slot = Slot {
+                lane: Lane::Data,
+                flow: FlowId::next(),
+                bytes: 0,
+            };
+            pool.submit(slot, Box::new(run));
         }
         let limit = std::time::Duration::from_secs(10);
         let first = answered.recv_timeout(limit).unwrap();
@@ -158,5 +201,36 @@ mod tests {
             Err(Failure::Sense(Sense::INTERNAL_FAILURE))
         ));
         assert!(answered.recv_timeout(limit).unwrap().is_ok());
+    }
+    #[test]
+    fn a_disk_with_a_long_queue_does_not_hold_up_another() {
+        let pool = DiskPool::start(1).unwrap();
+        let (order, served) = mpsc::channel();
+        let (open, gate) = mpsc::channel::<()>();
+        let slot = |flow, bytes| Slot {
+            lane: Lane::Data,
+            flow,
+            bytes,
+        };
+        let (greedy, other) = (FlowId::next(), FlowId::next());
+        // The only thread is busy until all the others wait.
+        pool.submit(
+            slot(FlowId::next(), 0),
+            Box::new(move || gate.recv().unwrap()),
+        );
+        for _ in 0..32 {
+            let order = order.clone();
+            let job = move || order.send(greedy).unwrap();
+            pool.submit(slot(greedy, QUANTUM), Box::new(job));
+        }
+        pool.submit(
+            slot(other, 4096),
+            Box::new(move || order.send(other).unwrap()),
+        );
+        open.send(()).unwrap();
+        let served: Vec<_> = served.iter().collect();
+        assert_eq!(served.len(), 33);
+        let place = served.iter().position(|&flow| flow == other).unwrap();
+        assert!(place <= 1, "served as number {place}");
     }
 }

@@ -8,7 +8,7 @@ use dess_scsi::{
     PersistentOut, PersistentReservations, Reservation, Sense,
 };
 
-use super::RangeLocks;
+use super::{FlowId, Lane, RangeLocks, Slot};
 use crate::sessions::{InitiatorPort, Session};
 
 /// One disk in service, shared by all sessions of its target.
@@ -19,6 +19,7 @@ pub(crate) struct Unit {
     pub(crate) device: Arc<dyn BlockDevice>,
     /// Which ranges are in use.
     pub(crate) locks: Arc<RangeLocks>,
+    flow: FlowId,
     shared: Mutex<Shared>,
 }
 
@@ -45,7 +46,17 @@ impl Unit {
             description,
             device,
             locks: Arc::default(),
+            flow: FlowId::next(),
             shared: Mutex::default(),
+        }
+    }
+
+    /// Where a job of this disk waits that moves so many bytes.
+    pub(crate) fn slot(&self, lane: Lane, bytes: u64) -> Slot {
+        Slot {
+            lane,
+            flow: self.flow,
+            bytes,
         }
     }
 
