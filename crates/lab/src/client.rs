@@ -231,6 +231,21 @@ impl Client {
         self.process.kill();
     }
 
+    /// Waits at most `limit` until the system in it has switched the machine off.
+    ///
+    /// # Errors
+    /// With the console's last lines, when it does not.
+    pub fn wait_until_off(&self, limit: Duration) -> anyhow::Result<()> {
+        let off = wait::until(limit, || Ok((!self.is_running()).then_some(())))?;
+        off.with_context(|| {
+            format!(
+                "client {} is not off within {limit:?}; its console last said:\n{}",
+                self.options.name,
+                self.console.tail()
+            )
+        })
+    }
+
     /// Whether the machine has power.
     pub fn is_running(&self) -> bool {
         self.process.is_running()

@@ -9,6 +9,11 @@ use std::path::PathBuf;
 
 pub use cache::directory as cache_directory;
 
+/// Number of the partition with the root file system.
+pub const ROOT_PARTITION: usize = 3;
+/// Number of the Debian image's data partition.
+pub const DATA_PARTITION: usize = 4;
+
 /// The tiny image's console line when it runs; ` boots=<n>` follows.
 pub const TINY_UP: &str = "DESS-TINY-UP";
 /// The Debian image's console line when multi-user.target is reached; ` boots=<n>` follows.

@@ -14,6 +14,7 @@ pub mod image;
 pub mod interrupt;
 pub mod namespace;
 pub mod packages;
+pub mod partition;
 pub mod process;
 pub mod room;
 pub mod server;

@@ -32,9 +32,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/sbin/udhcpc", "udhcpc"),
     ("/usr/bin/iscsi-inq", "libiscsi-bin"),
     ("/usr/bin/qemu-img", "qemu-utils"),
+    (
+        "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
+        "qemu-block-extra",
+    ),
     ("/usr/bin/tftp", "tftp-hpa"),
     ("/usr/bin/curl", "curl"),
-    ("/usr/bin/qemu-img", "qemu-utils"),
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
     ("/usr/sbin/perfdhcp", "kea-admin"),
     ("/usr/bin/c++", "g++"),
