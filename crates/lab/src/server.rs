@@ -21,6 +21,8 @@ pub struct ServerOptions {
     pub mode: &'static str,
     /// `auto` (unknown clients get the next seat) or `hold` (they wait for approval).
     pub registration: &'static str,
+    /// The interface that the site is set up with.
+    pub interface: &'static str,
     /// The `dess` program; by default `DESS_BIN`, else beside this program's target directory.
     pub binary: Option<PathBuf>,
 }
@@ -30,6 +32,7 @@ impl Default for ServerOptions {
         Self {
             mode: "server",
             registration: "auto",
+            interface: SERVER_INTERFACE,
             binary: None,
         }
     }
@@ -51,6 +54,16 @@ impl DessServer {
     /// # Errors
     /// When the program is missing, refuses, or is not ready within a minute.
     pub fn start(room: &Room, options: &ServerOptions) -> anyhow::Result<Self> {
+        let server = Self::launch(room, options)?;
+        server.wait_until_ready(READY_LIMIT)?;
+        Ok(server)
+    }
+
+    /// Initialises a site for the room's network and starts `dess up`, ready or not.
+    ///
+    /// # Errors
+    /// When the program is missing or refuses.
+    pub fn launch(room: &Room, options: &ServerOptions) -> anyhow::Result<Self> {
         let binary = match &options.binary {
             Some(binary) => binary.clone(),
             None => default_binary()?,
@@ -68,7 +81,7 @@ impl DessServer {
             command
         };
         let mut init = base(&["init", "--address", SERVER_ADDRESS]);
-        init.args(["--interface", SERVER_INTERFACE, "--subnet", SUBNET]);
+        init.args(["--interface", options.interface, "--subnet", SUBNET]);
         if options.mode == "server" {
             init.args(["--pool", "10.77.0.100-10.77.0.199"]);
         }
@@ -76,15 +89,13 @@ impl DessServer {
         init.args(["--registration", options.registration]);
         namespace.run(&mut init, READY_LIMIT)?;
         let up = namespace.spawn("dess", &mut base(&["up"]))?;
-        let server = Self {
+        Ok(Self {
             binary,
             state,
             runtime,
             namespace,
             up,
-        };
-        server.wait_until_ready(READY_LIMIT)?;
-        Ok(server)
+        })
     }
 
     /// Makes a room with DESS in service in it and `image` imported as `name`.
