@@ -1,6 +1,5 @@
 //! A file that holds a layer's blocks at the disk's own offsets.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::io::IoSliceMut;
 use std::ops::Range;
@@ -8,41 +7,38 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::SeekFrom;
 use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::files::StoreFile;
 
 /// Bytes written at once where the file system cannot punch holes.
 const ZERO_BYTES: usize = 256 * 1024;
 
 /// The file. Reads that must not wait fall back to plain ones where the file system cannot tell (tmpfs).
 pub(crate) struct DataFile {
-    file: File,
+    file: StoreFile,
     waits_unknown: AtomicBool,
-    #[cfg(test)]
-    pub(crate) sync_fails: AtomicBool,
 }
 
 impl DataFile {
     pub(crate) fn open_read_only(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(File::open(path)?))
+        Ok(Self::new(StoreFile::open(path)?))
     }
 
     pub(crate) fn open_writable(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self::new(file))
+        Ok(Self::new(StoreFile::open_writable(path)?))
     }
 
-    fn new(file: File) -> Self {
+    fn new(file: StoreFile) -> Self {
         Self {
             file,
             waits_unknown: AtomicBool::new(false),
-            #[cfg(test)]
-            sync_fails: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.file.reader().read_exact_at(buffer, offset)
     }
 
     /// As `read_at`, but `WouldBlock` unless all of it is in the page cache.
@@ -52,7 +48,7 @@ impl DataFile {
         }
         let wanted = buffer.len();
         let read = rustix::io::preadv2(
-            &self.file,
+            self.file.reader(),
             &mut [IoSliceMut::new(buffer)],
             offset,
             ReadWriteFlags::NOWAIT,
@@ -74,11 +70,11 @@ impl DataFile {
 
     /// Makes the range read as zeros, and gives its space back where the file system can.
     pub(crate) fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, offset, length) {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(offset, length),
-            Err(error) => Err(error.into()),
+        match self.file.punch(offset, length) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.write_zeros(offset, length)
+            }
+            punched => punched,
         }
     }
 
@@ -94,10 +90,6 @@ impl DataFile {
     }
 
     pub(crate) fn sync_data(&self) -> io::Result<()> {
-        #[cfg(test)]
-        if self.sync_fails.load(Ordering::Relaxed) {
-            return Err(Errno::IO.into());
-        }
         self.file.sync_data()
     }
 
@@ -124,7 +116,7 @@ impl DataFile {
 
     /// The next data or hole; none past the last data.
     fn seek(&self, to: SeekFrom) -> io::Result<Option<u64>> {
-        match rustix::fs::seek(&self.file, to) {
+        match rustix::fs::seek(self.file.reader(), to) {
             Ok(offset) => Ok(Some(offset)),
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
@@ -133,10 +125,10 @@ impl DataFile {
 
     /// Bytes of storage that the file takes.
     pub(crate) fn allocated_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks() * 512)
+        Ok(self.file.reader().metadata()?.blocks() * 512)
     }
 
     pub(crate) fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.reader().metadata()?.len())
     }
 }

@@ -14,6 +14,7 @@ mod data_file;
 mod device;
 mod disk;
 mod error;
+mod files;
 pub mod import;
 mod map_file;
 pub mod overlay;

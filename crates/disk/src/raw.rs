@@ -1,6 +1,6 @@
 //! Raw files as disks, without a store: one file written in place, or one file under an overlay.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::data_file::DataFile;
 use crate::device::{BlockDevice, BlockRead, check_range};
 use crate::disk::Disk;
 use crate::error::{DiskError, RawError};
-use crate::overlay::durable::sync_parent;
+use crate::files::{self, sync_parent};
 use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{DISK_BYTES_MAX, Version};
 
@@ -176,7 +176,7 @@ impl RawOverlay {
 /// Makes the directory if need be, and takes it for this process alone.
 fn own(directory: &Path) -> Result<File, DiskError> {
     let path = directory.join(LOCK_FILE);
-    let lock = fs::create_dir_all(directory)
+    let lock = files::create_dir_all(directory)
         .and_then(|()| File::create(&path))
         .map_err(DiskError::store("create", &path))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -192,12 +192,12 @@ fn own(directory: &Path) -> Result<File, DiskError> {
 fn create_overlay(directory: &Path, descriptor: &OverlayDescriptor) -> Result<(), DiskError> {
     let unfinished = directory.join(UNFINISHED_DIRECTORY);
     if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(DiskError::store("remove", &unfinished))?;
+        files::remove_dir_all(&unfinished).map_err(DiskError::store("remove", &unfinished))?;
     }
-    fs::create_dir(&unfinished).map_err(DiskError::store("create", &unfinished))?;
+    files::create_dir_all(&unfinished).map_err(DiskError::store("create", &unfinished))?;
     Overlay::create(&unfinished, &directory.join(LIVE_MAP), descriptor)?;
     let path = directory.join(OVERLAY_DIRECTORY);
-    fs::rename(&unfinished, &path)
+    files::rename(&unfinished, &path)
         .and_then(|()| sync_parent(&path))
         .map_err(DiskError::store("create", &path))
 }

@@ -1,8 +1,11 @@
 use dess_model::BootPolicy;
 use proptest::prelude::*;
+use rustix::io::Errno;
 
 use super::*;
 use crate::DiskStore;
+use crate::files::Change;
+use crate::files::watch::Recording;
 use crate::testing::{Room, disk_id, image_bytes, power_on, read_all};
 
 const SECTOR: u64 = 512;
@@ -278,10 +281,15 @@ fn a_read_that_is_not_cached_would_block() {
 
 #[test]
 fn after_a_failed_flush_writes_are_refused_until_the_disk_is_opened_anew() {
-    let (room, store, disk) = room_with_disk(BootPolicy::Persistent, &[1; 16_384]);
+    let room = Room::new();
+    room.import(1, &[1; 16_384]);
+    let recording = Recording::start(&room.path(""));
+    let store = room.store();
+    let disk = power_on(&store, &room.spec(1, BootPolicy::Persistent));
     disk.write_at(0, &[2; 4096]).unwrap();
-    disk.overlay.data.sync_fails.store(true, Ordering::Relaxed);
+    recording.fail_if(|change| matches!(change, Change::Sync).then(|| Errno::IO.into()));
     assert!(disk.flush().is_err());
+    recording.fail_no_more();
     assert_eq!(disk.state(), DiskState::ReadOnly);
     let refused = disk.write_at(4096, &[3; 512]).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);

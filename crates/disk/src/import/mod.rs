@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dess_model::{ImageId, Timestamp, VersionRef};
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 pub use qcow2::{Qcow2DecodeError, Qcow2Header};
 
 use crate::error::ImportError;
-use crate::overlay::durable::sync_parent;
+use crate::files::{self, sync_parent};
 use crate::progress::{Progress, Throttle};
 use crate::version::{CHUNK_BYTES, DISK_BYTES_MAX, Manifest, version_directory};
 use source::Source;
@@ -109,7 +109,7 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
                     .map_err(ImportError::store("lock", &version))?
                     .is_some()
             {
-                fs::remove_dir_all(&version).map_err(ImportError::store("remove", &version))?;
+                files::remove_dir_all(&version).map_err(ImportError::store("remove", &version))?;
                 removed += 1;
             }
         }
@@ -172,7 +172,7 @@ struct Unfinished {
 impl Unfinished {
     fn begin(target: &Path, version: VersionRef) -> Result<Self, ImportError> {
         let path = target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number));
-        let create = || fs::create_dir_all(&path).map_err(ImportError::store("create", &path));
+        let create = || files::create_dir_all(&path).map_err(ImportError::store("create", &path));
         create()?;
         let held = lock(&path).map_err(ImportError::store("lock", &path))?;
         let Some(held) = held else {
@@ -180,7 +180,7 @@ impl Unfinished {
         };
         // What a crashed import has left in it is of no use: the source may have changed since.
         for left in entries(&path)? {
-            fs::remove_file(&left).map_err(ImportError::store("remove", &left))?;
+            files::remove_file(&left).map_err(ImportError::store("remove", &left))?;
         }
         Ok(Self {
             path,
@@ -192,13 +192,16 @@ impl Unfinished {
     /// Order: all files and the directory are synced by now; rename; sync the parent. A crash before the rename leaves what
     /// `clean_unfinished` removes, after it a whole version.
     fn publish(mut self, target: &Path, version: VersionRef) -> Result<(), ImportError> {
-        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+        match files::rename_new(&self.path, target) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(ImportError::Exists { version }),
-            Err(error) => return Err(ImportError::store("rename", &self.path)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ImportError::Exists { version });
+            }
+            Err(error) => return Err(ImportError::store("rename", &self.path)(error)),
         }
         self.published = true;
-        for name in [Some(target), target.parent()].into_iter().flatten() {
+        // The version's name, its image's and that of the image directory itself.
+        for name in target.ancestors().take(3) {
             sync_parent(name).map_err(ImportError::store("sync", name))?;
         }
         Ok(())
@@ -208,7 +211,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = files::remove_dir_all(&self.path)
         {
             warn!(path = %self.path.display(), %error, "an unfinished import stays until the next start");
         }

@@ -1,8 +1,5 @@
 //! Writes the files of a base version.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use dess_model::{Timestamp, VersionRef};
@@ -10,12 +7,12 @@ use dess_model::{Timestamp, VersionRef};
 use crate::BLOCK_BYTES;
 use crate::block_map::BlockMap;
 use crate::error::ImportError;
+use crate::files::{self, StoreFile};
 use crate::version::{
     DATA_FILE, ImageSum, MANIFEST_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest, SUMS_FILE, SourceInfo,
     Sums,
 };
 
-const READ_ONLY: u32 = 0o444;
 const ZERO_BLOCK: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 
 /// The next MiB of the disk (less only at its end).
@@ -29,7 +26,7 @@ pub(super) struct VersionWriter {
     directory: PathBuf,
     version: VersionRef,
     size_bytes: u64,
-    data: File,
+    data: StoreFile,
     map: BlockMap,
     image: ImageSum,
     sums: Vec<u32>,
@@ -43,11 +40,7 @@ impl VersionWriter {
         size_bytes: u64,
     ) -> Result<Self, ImportError> {
         let path = directory.join(DATA_FILE);
-        let data = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(ImportError::store("create", &path))?;
+        let data = StoreFile::create_new(&path).map_err(ImportError::store("create", &path))?;
         data.set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
             .map_err(ImportError::store("extend", &path))?;
         Ok(Self {
@@ -144,20 +137,19 @@ impl VersionWriter {
         seal(&self.data).map_err(ImportError::store("sync", &path))?;
         for (name, content) in [(SUMS_FILE, sums), (MAP_FILE, map), (MANIFEST_FILE, json)] {
             let path = self.directory.join(name);
-            let written = File::create_new(&path).and_then(|mut file| {
-                file.write_all(&content)?;
+            let written = StoreFile::create_new(&path).and_then(|file| {
+                file.write_all_at(&content, 0)?;
                 seal(&file)
             });
             written.map_err(ImportError::store("write", &path))?;
         }
         let directory = &self.directory;
-        let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(ImportError::store("sync", directory))?;
+        files::sync_dir(directory).map_err(ImportError::store("sync", directory))?;
         Ok(manifest)
     }
 }
 
-fn seal(file: &File) -> std::io::Result<()> {
-    file.set_permissions(Permissions::from_mode(READ_ONLY))?;
+fn seal(file: &StoreFile) -> std::io::Result<()> {
+    file.make_read_only()?;
     file.sync_all()
 }

@@ -1,11 +1,10 @@
 //! The durable map of a persistent overlay (`docs/format/overlay.md`).
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::block_map::Word;
+use crate::files::{self, StoreFile, sync_parent};
 use crate::map_file::{MapContent, MapHeader, RECORDS_OFFSET, records_bytes};
 
 /// Records below this are never compacted.
@@ -17,7 +16,7 @@ const COMPACT_FACTOR: u64 = 4;
 pub(crate) struct DurableMap {
     path: PathBuf,
     header: MapHeader,
-    file: File,
+    file: StoreFile,
     end: u64,
     next_sequence: u64,
     next_flush: u64,
@@ -27,17 +26,12 @@ impl DurableMap {
     /// Makes a synced file at `path` that holds `words`, replacing one that is there at once.
     pub(crate) fn create(path: &Path, header: &MapHeader, words: &[Word]) -> io::Result<Self> {
         let unfinished = path.with_extension("new");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)?;
+        let file = StoreFile::create(&unfinished)?;
         let mut bytes = header.encode_file();
         let next_sequence = header.encode_flush(words, 1, 0, &mut bytes);
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&unfinished, path)?;
+        files::rename(&unfinished, path)?;
         sync_parent(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -51,7 +45,7 @@ impl DurableMap {
 
     /// Continues a file that ends clean.
     pub(crate) fn resume(path: &Path, content: &MapContent) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = StoreFile::open_writable(path)?;
         Ok(Self {
             path: path.to_owned(),
             header: content.header,
@@ -86,13 +80,5 @@ impl DurableMap {
     pub(crate) fn compact(&mut self, words: &[Word]) -> io::Result<()> {
         *self = Self::create(&self.path, &self.header, words)?;
         Ok(())
-    }
-}
-
-/// Makes the name of `path` in its directory durable.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }

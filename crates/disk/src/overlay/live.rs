@@ -1,7 +1,7 @@
 //! The live map: the overlay's map in a file system in memory, written before a write is acknowledged.
 //! Why it is not mapped into memory: `docs/adr/0002-live-map-without-mmap.md`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::block_map::{BlockMap, WORD_BLOCKS, Word};
+use crate::files::{self, StoreFile};
 use crate::map_file::{MapHeader, SLOT_BYTES};
 
 const WORD_BYTES: u64 = 8;
@@ -18,7 +19,7 @@ const WORDS_OFFSET: u64 = SLOT_BYTES as u64;
 const READ_BYTES: usize = 64 * 1024;
 
 pub(crate) struct LiveMap {
-    file: File,
+    file: StoreFile,
 }
 
 /// Path of a live map.
@@ -31,12 +32,7 @@ impl LiveMap {
     /// taken for one that lost writes.
     pub(crate) fn create(path: &Path, header: &MapHeader, map: &BlockMap) -> io::Result<Self> {
         let unfinished = path.with_extension("new");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)?;
+        let file = StoreFile::create(&unfinished)?;
         let words = map.blocks().div_ceil(WORD_BLOCKS);
         file.set_len(WORDS_OFFSET + words * WORD_BYTES)?;
         let live = Self { file };
@@ -44,7 +40,7 @@ impl LiveMap {
         for (word, bits) in map.words() {
             live.write(u64::from(word), &[bits])?;
         }
-        fs::rename(&unfinished, path)?;
+        files::rename(&unfinished, path)?;
         Ok(live)
     }
 
@@ -61,13 +57,13 @@ impl LiveMap {
     }
 
     fn open_if(path: &Path, belongs: impl Fn(&MapHeader) -> bool) -> io::Result<Option<Self>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let file = match StoreFile::open_writable(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut slot = [0; SLOT_BYTES];
-        match file.read_exact_at(&mut slot, 0) {
+        match file.reader().read_exact_at(&mut slot, 0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
@@ -93,15 +89,15 @@ impl LiveMap {
         let mut words = Vec::new();
         let mut buffer = vec![0; READ_BYTES];
         let mut offset = WORDS_OFFSET;
-        while let Some(start) = seek(&self.file, SeekFrom::Data(offset))? {
-            let end = seek(&self.file, SeekFrom::Hole(start))?.unwrap_or(start);
+        while let Some(start) = seek(self.file.reader(), SeekFrom::Data(offset))? {
+            let end = seek(self.file.reader(), SeekFrom::Hole(start))?.unwrap_or(start);
             offset = start.max(WORDS_OFFSET) / WORD_BYTES * WORD_BYTES;
             while offset < end {
                 let length = (end - offset)
                     .min(READ_BYTES as u64)
                     .next_multiple_of(WORD_BYTES);
                 let part = &mut buffer[..length as usize];
-                self.file.read_exact_at(part, offset)?;
+                self.file.reader().read_exact_at(part, offset)?;
                 let first = (offset - WORDS_OFFSET) / WORD_BYTES;
                 let found = part.as_chunks::<8>().0.iter().zip(first..);
                 words.extend(found.filter_map(|(bytes, index)| {

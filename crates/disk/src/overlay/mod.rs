@@ -6,7 +6,7 @@ mod descriptor;
 pub(crate) mod durable;
 pub(crate) mod live;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -21,6 +21,7 @@ use crate::BLOCK_BYTES;
 use crate::block_map::BlockMap;
 use crate::data_file::DataFile;
 use crate::error::DiskError;
+use crate::files::{self, StoreFile};
 use crate::map_file::{self, MapContent, MapEnd, MapKind};
 use durable::DurableMap;
 use live::LiveMap;
@@ -50,26 +51,29 @@ impl Overlay {
         descriptor: &OverlayDescriptor,
     ) -> Result<(), DiskError> {
         let descriptor_file = directory.join(DESCRIPTOR_FILE);
-        fs::write(&descriptor_file, descriptor.encode())
+        files::write(&descriptor_file, descriptor.encode().as_bytes())
             .map_err(DiskError::store("write", &descriptor_file))?;
         let data = directory.join(DATA_FILE);
-        File::create_new(&data)
+        StoreFile::create_new(&data)
             .and_then(|file| file.set_len(descriptor.size_bytes.next_multiple_of(BLOCK_BYTES)))
             .map_err(DiskError::store("create", &data))?;
         let mut unsynced = Vec::new();
         if descriptor.kind == OverlayKind::Persistent {
             let map = directory.join(MAP_FILE);
-            fs::write(&map, descriptor.map_header(MapKind::Overlay).encode_file())
+            files::write(&map, &descriptor.map_header(MapKind::Overlay).encode_file())
                 .map_err(DiskError::store("write", &map))?;
-            unsynced = vec![descriptor_file, data, map, directory.to_owned()];
+            unsynced = vec![descriptor_file, data, map];
         }
         let empty = BlockMap::new(descriptor.size_bytes);
         LiveMap::create(live_path, &descriptor.map_header(MapKind::Live), &empty)
             .map_err(DiskError::store("create", live_path))?;
         for path in unsynced {
-            File::open(&path)
+            StoreFile::open(&path)
                 .and_then(|file| file.sync_all())
                 .map_err(DiskError::store("sync", &path))?;
+        }
+        if descriptor.kind == OverlayKind::Persistent {
+            files::sync_dir(directory).map_err(DiskError::store("sync", directory))?;
         }
         Ok(())
     }

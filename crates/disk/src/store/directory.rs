@@ -8,7 +8,7 @@ use std::str::FromStr;
 use dess_model::DiskId;
 
 use crate::error::DiskError;
-use crate::overlay::durable::sync_parent;
+use crate::files::{self, sync_parent};
 use crate::overlay::{OverlayDescriptor, OverlayKind};
 
 /// An empty file with this name and a number: the epoch of the last reset.
@@ -111,14 +111,14 @@ impl DiskDirectory {
     /// Makes the empty directory in which an overlay is built.
     pub(super) fn begin(&self, generation: u64) -> Result<PathBuf, DiskError> {
         let path = self.path.join(format!("new-{generation}"));
-        fs::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
+        files::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
         for entry in self.entries()? {
             if entry.stage == Stage::New {
                 remove(&entry.path)?;
             }
         }
         // With parents: the tidying thread may have removed the empty directory just now.
-        fs::create_dir_all(&path).map_err(DiskError::store("create", &path))?;
+        files::create_dir_all(&path).map_err(DiskError::store("create", &path))?;
         Ok(path)
     }
 
@@ -135,7 +135,7 @@ impl DiskDirectory {
         let path = self
             .path
             .join(format!("{prefix}-{}", descriptor.generation));
-        fs::rename(unfinished, &path).map_err(DiskError::store("rename", unfinished))?;
+        files::rename(unfinished, &path).map_err(DiskError::store("rename", unfinished))?;
         if descriptor.kind == OverlayKind::Persistent {
             let error = || DiskError::store("sync", &path);
             sync_parent(&path).map_err(error())?;
@@ -167,9 +167,9 @@ impl DiskDirectory {
     /// Puts all overlays away, durably: what was reset must not come back with a power cut. Notes the epoch first, so
     /// that a crash in between leaves overlays which are dropped at the next power-on.
     pub(super) fn retire_all(&self, epoch: u32) -> Result<(), DiskError> {
-        fs::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
+        files::create_dir_all(&self.path).map_err(DiskError::store("create", &self.path))?;
         let note = self.path.join(format!("{EPOCH_PREFIX}{epoch}"));
-        fs::File::create(&note).map_err(DiskError::store("create", &note))?;
+        files::write(&note, &[]).map_err(DiskError::store("create", &note))?;
         for entry in self.entries()? {
             if matches!(entry.stage, Stage::Current(_) | Stage::Kept) {
                 self.rename(&entry, "old")?;
@@ -236,16 +236,13 @@ impl DiskDirectory {
 
     pub(super) fn rename(&self, entry: &Entry, prefix: &str) -> Result<(), DiskError> {
         let to = self.path.join(format!("{prefix}-{}", entry.generation));
-        fs::rename(&entry.path, to).map_err(DiskError::store("rename", &entry.path))
+        files::rename(&entry.path, &to).map_err(DiskError::store("rename", &entry.path))
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        match fs::File::open(&self.path) {
-            Ok(directory) => directory
-                .sync_all()
-                .map_err(DiskError::store("sync", &self.path)),
+        match files::sync_dir(&self.path) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(DiskError::store("open", &self.path)(error)),
+            synced => synced.map_err(DiskError::store("sync", &self.path)),
         }
     }
 }
@@ -265,11 +262,11 @@ pub(super) fn disk_ids(overlays: &Path) -> Result<Vec<DiskId>, DiskError> {
 }
 
 fn remove_file(path: &Path) -> Result<(), DiskError> {
-    fs::remove_file(path).map_err(DiskError::store("remove", path))
+    files::remove_file(path).map_err(DiskError::store("remove", path))
 }
 
 fn remove(path: &Path) -> Result<(), DiskError> {
-    fs::remove_dir_all(path).map_err(DiskError::store("remove", path))
+    files::remove_dir_all(path).map_err(DiskError::store("remove", path))
 }
 
 fn parse_name(name: &str) -> Option<(Stage, u64)> {

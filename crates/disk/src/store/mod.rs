@@ -4,7 +4,7 @@ mod directory;
 mod tidy;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +16,7 @@ use tracing::info;
 
 use crate::disk::Disk;
 use crate::error::DiskError;
+use crate::files;
 use crate::overlay::live::live_path;
 use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{Version, version_directory};
@@ -119,8 +120,9 @@ impl DiskStore {
     /// If another process owns it, or a directory cannot be used.
     pub fn open(paths: StorePaths, options: StoreOptions) -> Result<Self, DiskError> {
         for path in [&paths.overlays, &paths.live_maps] {
-            fs::create_dir_all(path).map_err(DiskError::store("create", path))?;
+            files::create_dir_all(path).map_err(DiskError::store("create", path))?;
         }
+        files::sync_parent(&paths.overlays).map_err(DiskError::store("sync", &paths.overlays))?;
         let path = paths.overlays.join(".lock");
         let lock = File::create(&path).map_err(DiskError::store("create", &path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -416,7 +418,7 @@ impl DiskStore {
             boot_id: self.options.boot_id,
         };
         let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
-        fs::create_dir_all(&self.paths.live_maps)
+        files::create_dir_all(&self.paths.live_maps)
             .map_err(DiskError::store("create", &self.paths.live_maps))?;
         let unfinished = directory.begin(descriptor.generation)?;
         Overlay::create(&unfinished, &live, &descriptor)?;

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::directory::{self, DiskDirectory, Entry, Stage};
 use super::{StoreOptions, StorePaths};
 use crate::error::DiskError;
+use crate::files;
 use crate::map_file::MapKind;
 use crate::overlay::durable::DurableMap;
 use crate::overlay::live::{LiveMap, live_path};
@@ -132,7 +133,7 @@ impl Worker {
             }
         }
         // Fails while anything is in it.
-        let _ = fs::remove_dir(directory.path());
+        let _ = files::remove_dir(directory.path());
         Ok(())
     }
 }
@@ -167,7 +168,7 @@ pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
 
 fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
     remove_file(live)?;
-    match fs::remove_dir_all(path) {
+    match files::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DiskError::store("remove", path)(error))
         }
@@ -192,7 +193,7 @@ fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
 }
 
 fn remove_file(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_file(path) {
+    match files::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DiskError::store("remove", path)(error))
         }
