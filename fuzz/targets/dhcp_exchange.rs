@@ -181,7 +181,8 @@ fn site(mode: DhcpMode) -> SiteSnapshot {
         }],
         clients: vec![client(1, Some(RESERVED)), client(2, None)],
         versions: Vec::new(),
-    }
+    groups: vec![],
+}
 }
 
 fn client(number: u8, address: Option<Ipv4Addr>) -> ClientEntry {
@@ -207,5 +208,7 @@ fn client(number: u8, address: Option<Ipv4Addr>) -> ClientEntry {
             serial: number.to_string(),
             naa: 3 << 60,
         },
-    }
+    group: None,
+limits: Default::default(),
+}
 }

@@ -9,6 +9,8 @@ use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
 use dess_node::supervisor::protocol::ServiceName;
 use ipnet::Ipv4Net;
 
+use crate::limits::LimitArguments;
+
 /// Boots a room full of PCs that have no disks.
 #[derive(Parser)]
 #[command(name = "dess", version, propagate_version = true)]
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Clients: the PCs of the room.
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Groups of clients.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Golden images.
     #[command(subcommand)]
     Image(ImageCommand),
@@ -151,7 +156,7 @@ pub(crate) enum ClientCommand {
     /// Register a client.
     Add(ClientAddArguments),
     /// Change a client.
-    Set(ClientSetArguments),
+    Set(Box<ClientSetArguments>),
     /// Let a pending client boot.
     Approve {
         /// Seat number, name, MAC address or id.
@@ -235,9 +240,26 @@ pub(crate) struct ClientSetArguments {
     /// Boot file instead of the one for its architecture, or `none`.
     #[arg(long)]
     pub(crate) boot_file: Option<String>,
+    /// How much of the storage it may use, felt at once.
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     /// Do not ask.
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum GroupCommand {
+    /// All groups.
+    List,
+    /// Limit how much of the storage a group's clients may use together, felt at once.
+    Set {
+        /// Its name.
+        group: String,
+        /// The limits.
+        #[command(flatten)]
+        limits: LimitArguments,
+    },
 }
 
 #[derive(Subcommand)]

@@ -4,6 +4,7 @@ mod arguments;
 mod boot_files;
 mod commands;
 mod config;
+mod limits;
 mod output;
 mod service;
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, DiskId, MacAddr, Secret, VersionRef};
+use crate::{ClientId, DiskId, GroupId, IoLimits, MacAddr, Secret, VersionRef};
 
 /// What happens to a client's writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,4 +69,10 @@ pub struct ClientEntry {
     pub iscsi: IscsiIdentity,
     /// System disk.
     pub disk: DiskIdentity,
+    /// Its group, whose limits it shares; none in snapshots of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// How much of the storage it may use.
+    #[serde(default)]
+    pub limits: IoLimits,
 }

@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod event;
 mod id;
+mod limits;
 mod mac;
 mod malformed;
 mod network;
@@ -24,11 +25,13 @@ pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
 pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
+pub use limits::{BURST_DEFAULT, BURST_MS_MAX, IoLimits, RateLimits};
 pub use mac::{MacAddr, MacParseError};
 pub use malformed::{MalformedTally, PeerTally, Tallied};
 pub use network::{AddressRange, DhcpMode, Subnet};
 pub use secret::Secret;
 pub use snapshot::{
-    Registration, SNAPSHOT_FORMAT, ServerEntry, SiteSnapshot, SnapshotError, VersionEntry,
+    GroupEntry, Registration, SNAPSHOT_FORMAT, ServerEntry, SiteSnapshot, SnapshotError,
+    VersionEntry,
 };
 pub use time::Timestamp;

@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientEntry, ClientId, DhcpMode, MacAddr, Subnet, Timestamp, VersionRef};
+use crate::{
+    ClientEntry, ClientId, DhcpMode, GroupId, IoLimits, MacAddr, Subnet, Timestamp, VersionRef,
+};
 
 /// Layout of the snapshot file that this build writes and reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -49,6 +51,18 @@ pub struct VersionEntry {
     pub size_bytes: u64,
 }
 
+/// A group of clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEntry {
+    /// Identity.
+    pub id: GroupId,
+    /// Name for people.
+    pub name: String,
+    /// How much of the storage its clients may use together.
+    #[serde(default)]
+    pub limits: IoLimits,
+}
+
 /// Everything that the data path needs to boot and serve the room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteSnapshot {
@@ -70,6 +84,9 @@ pub struct SiteSnapshot {
     pub clients: Vec<ClientEntry>,
     /// Versions in use.
     pub versions: Vec<VersionEntry>,
+    /// Groups of clients; none in snapshots of older releases.
+    #[serde(default)]
+    pub groups: Vec<GroupEntry>,
 }
 
 /// A snapshot that cannot be used.

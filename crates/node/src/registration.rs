@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use dess_model::{
-    Architecture, ClientId, DhcpMode, DiskId, DiskIdentity, GroupId, IscsiIdentity, MacAddr,
-    Registration, Secret, Subnet, Timestamp,
+    Architecture, ClientId, DhcpMode, DiskId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
+    MacAddr, Registration, Secret, Subnet, Timestamp,
 };
 use dess_store::{ClientRecord, StoreError, Tx};
 use rand::distr::{Alphanumeric, SampleString};
@@ -94,6 +94,7 @@ pub(crate) fn client(mac: MacAddr, seat: u32, group: GroupId, now: Timestamp) ->
         version: None,
         policy: None,
         boot_file: None,
+        limits: IoLimits::default(),
         iscsi: iscsi_identity(id),
         disk: disk_identity(DiskId(Uuid::now_v7())),
         reset_epoch: 0,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dess_model::host::{Paths, write_snapshot};
-use dess_model::{ClientEntry, SNAPSHOT_FORMAT, SiteSnapshot, Timestamp, VersionEntry};
+use dess_model::{ClientEntry, GroupEntry, SNAPSHOT_FORMAT, SiteSnapshot, Timestamp, VersionEntry};
 use dess_store::{ClientRecord, GroupRecord, Store, StoreError, Tx};
 
 /// Why no snapshot could be published; the one in force stays.
@@ -147,6 +147,14 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
             .into_iter()
             .map(|client| entry(client, &groups))
             .collect(),
+        groups: groups
+            .into_iter()
+            .map(|group| GroupEntry {
+                id: group.id,
+                name: group.name,
+                limits: group.limits,
+            })
+            .collect(),
     }))
 }
 
@@ -168,5 +176,7 @@ fn entry(client: ClientRecord, groups: &[GroupRecord]) -> ClientEntry {
         boot_file: client.boot_file,
         iscsi: client.iscsi,
         disk: client.disk,
+        group: Some(client.group),
+        limits: client.limits,
     }
 }

@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 
 use dess_model::{
-    Architecture, AttemptId, BootPolicy, ClientId, DiskIdentity, GroupId, IscsiIdentity, MacAddr,
-    Secret, Timestamp, VersionRef,
+    Architecture, AttemptId, BootPolicy, ClientId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
+    MacAddr, Secret, Timestamp, VersionRef,
 };
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
-use crate::row::{Columns, name_of, text_of};
+use crate::row::{Columns, json_of, name_of, text_of};
 use crate::{StoreError, Tx};
 
 /// One client.
@@ -35,6 +35,8 @@ pub struct ClientRecord {
     pub policy: Option<BootPolicy>,
     /// Boot file instead of the one for its architecture.
     pub boot_file: Option<String>,
+    /// How much of the storage it may use.
+    pub limits: IoLimits,
     /// iSCSI names and secret; never change.
     pub iscsi: IscsiIdentity,
     /// System disk; never changes.
@@ -94,8 +96,8 @@ impl Tx {
             "INSERT INTO clients (id, mac, seat, name, group_id, approved, address, image_id, \
              version_number, policy, boot_file, target_iqn, initiator_iqn, chap_user, chap_secret, \
              disk_id, disk_serial, disk_naa, reset_epoch, architecture, hardware_uuid, \
-             last_attempt, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             last_attempt, created_at, limits) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(client.id.to_string())
         .bind(client.mac.to_string())
@@ -119,7 +121,8 @@ impl Tx {
         .bind(client.architecture.map(|code| i64::from(u16::from(code))))
         .bind(client.uuid.clone())
         .bind(text_of(client.last_attempt))
-        .bind(client.created.0);
+        .bind(client.created.0)
+        .bind(json_of(&client.limits));
         self.execute("register a client", statement).await?;
         self.attempts_adopt(client.id, client.mac).await
     }
@@ -132,7 +135,7 @@ impl Tx {
         let statement = query(
             "UPDATE clients SET mac = ?, seat = ?, name = ?, group_id = ?, approved = ?, \
              address = ?, image_id = ?, version_number = ?, policy = ?, boot_file = ?, \
-             reset_epoch = ?, architecture = ?, hardware_uuid = ? WHERE id = ?",
+             reset_epoch = ?, architecture = ?, hardware_uuid = ?, limits = ? WHERE id = ?",
         )
         .bind(client.mac.to_string())
         .bind(i64::from(client.seat))
@@ -147,6 +150,7 @@ impl Tx {
         .bind(i64::from(client.reset_epoch))
         .bind(client.architecture.map(|code| i64::from(u16::from(code))))
         .bind(client.uuid.clone())
+        .bind(json_of(&client.limits))
         .bind(client.id.to_string());
         self.execute("change a client", statement).await.map(drop)
     }
@@ -183,6 +187,7 @@ fn client_of(row: &SqliteRow) -> Result<ClientRecord, StoreError> {
         version: row.version_opt()?,
         policy: row.named_opt("policy")?,
         boot_file: row.text_opt("boot_file")?,
+        limits: row.json("limits")?,
         iscsi: IscsiIdentity {
             target_iqn: row.text("target_iqn")?,
             initiator_iqn: row.text("initiator_iqn")?,

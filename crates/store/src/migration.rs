@@ -9,7 +9,10 @@ use crate::StoreError;
 use crate::error::{ErrorClass, classify};
 
 /// Number and statements of each schema version, oldest first. A released one never changes.
-const SQLITE: &[(u32, &str)] = &[(1, include_str!("../migrations/sqlite/0001_initial.sql"))];
+const SQLITE: &[(u32, &str)] = &[
+    (1, include_str!("../migrations/sqlite/0001_initial.sql")),
+    (2, include_str!("../migrations/sqlite/0002_limits.sql")),
+];
 
 const VERSIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions \
      (version BIGINT NOT NULL PRIMARY KEY)";

@@ -108,9 +108,9 @@ pub(crate) fn name_of<T: Serialize>(value: T) -> String {
     }
 }
 
-/// The JSON form of a list of plain values.
+/// The JSON form of plain values.
 pub(crate) fn json_of<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("lists of plain values always have a JSON form")
+    serde_json::to_string(value).expect("plain values always have a JSON form")
 }
 
 pub(crate) fn text_of<T: Display>(value: Option<T>) -> Option<String> {

@@ -1,7 +1,8 @@
 //! The site, its server, its subnets and its groups.
 
 use dess_model::{
-    AddressRange, BootPolicy, GroupId, Registration, ServerEntry, Subnet, Timestamp, VersionRef,
+    AddressRange, BootPolicy, GroupId, IoLimits, Registration, ServerEntry, Subnet, Timestamp,
+    VersionRef,
 };
 use sqlx::query;
 
@@ -43,6 +44,8 @@ pub struct GroupRecord {
     pub version: Option<VersionRef>,
     /// What happens to their writes.
     pub policy: BootPolicy,
+    /// How much of the storage they may use together.
+    pub limits: IoLimits,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -216,7 +219,7 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn group_list(&mut self) -> Result<Vec<GroupRecord>, StoreError> {
         let statement = query(
-            "SELECT id, name, is_default, image_id, version_number, policy, created_at \
+            "SELECT id, name, is_default, image_id, version_number, policy, limits, created_at \
              FROM client_groups ORDER BY is_default DESC, name",
         );
         let rows = self.fetch_all("list groups", statement).await?;
@@ -229,6 +232,7 @@ impl Tx {
                     default: row.flag("is_default")?,
                     version: row.version_opt()?,
                     policy: row.named("policy")?,
+                    limits: row.json("limits")?,
                     created: row.time("created_at")?,
                 })
             })
@@ -242,8 +246,8 @@ impl Tx {
     pub async fn group_insert(&mut self, group: &GroupRecord) -> Result<(), StoreError> {
         let statement = query(
             "INSERT INTO client_groups \
-             (id, name, is_default, image_id, version_number, policy, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             (id, name, is_default, image_id, version_number, policy, limits, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(group.id.to_string())
         .bind(group.name.clone())
@@ -251,6 +255,7 @@ impl Tx {
         .bind(text_of(group.version.map(|version| version.image)))
         .bind(group.version.map(|version| i64::from(version.number)))
         .bind(name_of(group.policy))
+        .bind(json_of(&group.limits))
         .bind(group.created.0);
         self.execute("add a group", statement).await.map(drop)
     }
@@ -261,13 +266,14 @@ impl Tx {
     /// If the database cannot be written.
     pub async fn group_update(&mut self, group: &GroupRecord) -> Result<(), StoreError> {
         let statement = query(
-            "UPDATE client_groups SET name = ?, image_id = ?, version_number = ?, policy = ? \
-             WHERE id = ?",
+            "UPDATE client_groups SET name = ?, image_id = ?, version_number = ?, policy = ?, \
+             limits = ? WHERE id = ?",
         )
         .bind(group.name.clone())
         .bind(text_of(group.version.map(|version| version.image)))
         .bind(group.version.map(|version| i64::from(version.number)))
         .bind(name_of(group.policy))
+        .bind(json_of(&group.limits))
         .bind(group.id.to_string());
         self.execute("change a group", statement).await.map(drop)
     }

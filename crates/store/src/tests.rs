@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use dess_model::{
-    AttemptId, BootPolicy, ClientId, DiskId, DiskIdentity, GroupId, IscsiIdentity, MacAddr,
-    Registration, Secret, Timestamp,
+    AttemptId, BootPolicy, ClientId, DiskId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
+    MacAddr, Registration, Secret, Timestamp,
 };
 use uuid::Uuid;
 
@@ -36,6 +36,7 @@ async fn site() -> Site {
                 default: true,
                 version: None,
                 policy: BootPolicy::Volatile,
+                limits: IoLimits::default(),
                 created: Timestamp(1),
             })
             .await
@@ -62,6 +63,10 @@ fn client(group: GroupId, seat: u32) -> ClientRecord {
         version: None,
         policy: Some(BootPolicy::Persistent),
         boot_file: None,
+        limits: IoLimits {
+            burst_ms: Some(seat),
+            ..IoLimits::default()
+        },
         iscsi: IscsiIdentity {
             target_iqn: format!("iqn.t.{seat}"),
             initiator_iqn: format!("iqn.i.{seat}"),

@@ -110,6 +110,7 @@ pub(crate) fn client(seat: u32) -> ClientView {
         policy: BootPolicy::Volatile,
         policy_inherited: true,
         boot_file: None,
+        limits: dess_model::IoLimits::default(),
         hardware: Hardware {
             architecture: Some(if seat.is_multiple_of(2) {
                 Architecture::Bios
@@ -180,6 +181,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
                 default: true,
                 image: Some(assignment()),
                 policy: BootPolicy::Volatile,
+                limits: dess_model::IoLimits::default(),
             }],
             ..Records::default()
         },

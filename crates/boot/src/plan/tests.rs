@@ -58,6 +58,8 @@ pub(crate) fn site() -> SiteSnapshot {
                 serial: "DESS12".into(),
                 naa: 0x3000_0000_0000_0012,
             },
+            group: None,
+            limits: Default::default(),
         }],
         versions: vec![VersionEntry {
             version,
@@ -65,6 +67,7 @@ pub(crate) fn site() -> SiteSnapshot {
             directory: "windows/1".into(),
             size_bytes: 1 << 30,
         }],
+        groups: vec![],
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::confirmed;
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
+use crate::limits;
 use crate::output::{self, ago, bytes, duration, or_dash, say, table};
 
 pub(super) async fn client(
@@ -31,7 +32,7 @@ pub(super) async fn client(
             let added = operations.client_add(addition(arguments)).await?;
             show(&added, json)?;
         }
-        ClientCommand::Set(arguments) => set(operations, arguments, json).await?,
+        ClientCommand::Set(arguments) => set(operations, *arguments, json).await?,
         ClientCommand::Approve { client } => {
             let client = operations.client_find(&client).await?;
             show(&operations.client_approve(client.id).await?, json)?;
@@ -107,6 +108,7 @@ fn details(client: &ClientView, iscsi: Option<&IscsiIdentity>, json: bool) -> Re
         ),
         ("policy", policy(client.policy).to_owned()),
         ("group", client.group.clone()),
+        ("limits", limits::describe(&client.limits)),
         ("boot file", or_dash(client.boot_file.as_ref())),
         ("firmware", or_dash(client.hardware.architecture)),
         ("read", bytes(client.traffic.read_bytes)),
@@ -175,6 +177,7 @@ fn change(arguments: ClientSetArguments) -> Result<ClientChange> {
             .image
             .map(|image| (image != "inherit").then_some(image)),
         policy,
+        limits: arguments.limits.change()?,
         boot_file: arguments
             .boot_file
             .map(|file| (file != "none").then_some(file)),
@@ -233,7 +236,7 @@ fn named(client: &ClientView) -> String {
     format!("seat {} ({})", client.seat, client.name)
 }
 
-fn policy(policy: BootPolicy) -> &'static str {
+pub(super) fn policy(policy: BootPolicy) -> &'static str {
     match policy {
         BootPolicy::Volatile => "volatile",
         BootPolicy::Persistent => "persistent",

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod client;
+mod group;
 mod image;
 mod init;
 mod job;
@@ -33,6 +34,7 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Up => up::up(&config, &arguments.global).await,
         Command::Status => status::status(&operations, json).await,
         Command::Client(command) => client::client(&operations, command, json).await,
+        Command::Group(command) => group::group(&operations, command, json).await,
         Command::Image(command) => image::image(&operations, command, json).await,
         Command::Service(command) => services::service(&operations, command, json).await,
         Command::Site(command) => site::site(&operations, command, json).await,

@@ -74,6 +74,8 @@ fn client(mac: MacAddr, address: Option<Ipv4Addr>) -> ClientEntry {
             serial: "1".into(),
             naa: 3 << 60,
         },
+        group: None,
+        limits: Default::default(),
     }
 }
 
@@ -109,6 +111,7 @@ fn snapshot(mode: DhcpMode) -> SiteSnapshot {
             client(HELD, None),
         ],
         versions: vec![],
+        groups: vec![],
     }
 }
 

@@ -287,5 +287,6 @@ pub(crate) fn site(mode: DhcpMode) -> SiteSnapshot {
         }],
         clients: vec![],
         versions: vec![],
+        groups: vec![],
     }
 }

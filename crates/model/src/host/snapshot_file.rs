@@ -147,6 +147,7 @@ mod tests {
             subnets: vec![],
             clients: vec![],
             versions: vec![],
+            groups: vec![],
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::clients::fetch;
 use super::images::{Catalogue, default_group};
-use super::{ClientView, OperationError, Operations, Result, is_plain_name, record};
+use super::{ClientView, LimitsChange, OperationError, Operations, Result, is_plain_name, record};
 use crate::registration;
 
 /// A client to register.
@@ -55,10 +55,13 @@ pub struct ClientChange {
     /// Boot file instead of the one for its architecture.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub boot_file: Option<Option<String>>,
+    /// How much of the storage it may use; felt at once, also by a running client.
+    #[serde(skip_serializing_if = "LimitsChange::is_empty")]
+    pub limits: LimitsChange,
 }
 
 /// A field that is there, be it `null`.
-fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+pub(super) fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
@@ -143,6 +146,7 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
     if let Some(boot_file) = &change.boot_file {
         client.boot_file.clone_from(boot_file);
     }
+    change.limits.apply(&mut client.limits)?;
     if let Some(image) = &change.image {
         let catalogue = Catalogue::read(&mut tx).await?;
         client.version = image

@@ -7,7 +7,8 @@ use std::time::Duration;
 use dess_diagnosis::{Attempt, ClientState};
 use dess_model::host::{RequestError, request};
 use dess_model::{
-    Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, MacAddr, Timestamp, VersionRef,
+    Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, IoLimits, MacAddr, Timestamp,
+    VersionRef,
 };
 use dess_model::{ControlError, IscsiIdentity, TargetReply, TargetRequest};
 use dess_store::{ClientRecord, GroupRecord, Tx};
@@ -43,6 +44,8 @@ pub struct ClientView {
     pub policy_inherited: bool,
     /// Boot file instead of the one for its architecture.
     pub boot_file: Option<String>,
+    /// How much of the storage it may use.
+    pub limits: IoLimits,
     /// What was seen of its hardware.
     pub hardware: Hardware,
     /// What it does now.
@@ -321,6 +324,7 @@ impl Room {
                 .unwrap_or_default(),
             policy_inherited: client.policy.is_none(),
             boot_file: client.boot_file,
+            limits: client.limits,
             hardware: Hardware {
                 architecture: client.architecture,
                 uuid: client.uuid,

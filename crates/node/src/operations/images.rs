@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dess_model::{BootPolicy, ClientId, GroupId, ImageId, JobId, Timestamp, VersionRef};
+use dess_model::{BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, Timestamp, VersionRef};
 use dess_store::{ClientRecord, GroupRecord, ImageRecord, JobRecord, JobState, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -71,6 +71,8 @@ pub struct GroupView {
     pub image: Option<ImageAssignment>,
     /// What happens to their writes.
     pub policy: BootPolicy,
+    /// How much of the storage they may use together.
+    pub limits: IoLimits,
 }
 
 /// Kind of the job that imports an image.
@@ -197,6 +199,7 @@ impl Operations {
                     .version
                     .map(|version| catalogue.assignment(version, false)),
                 policy: group.policy,
+                limits: group.limits,
             })
             .collect())
     }

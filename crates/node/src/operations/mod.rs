@@ -11,6 +11,7 @@ mod clients;
 mod error;
 mod images;
 mod jobs;
+mod limits;
 mod records;
 mod site;
 
@@ -21,6 +22,7 @@ pub use clients::{ClientView, Hardware, ImageAssignment, Traffic};
 pub use error::OperationError;
 pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView};
 pub use jobs::{JobState, JobView};
+pub use limits::LimitsChange;
 pub use records::{AuditView, NoticeKind, NoticeView};
 pub use site::{SiteSetup, SiteView};
 

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dess_model::{
-    AddressRange, BootPolicy, DhcpMode, GroupId, Registration, ServerEntry, Subnet, Timestamp,
+    AddressRange, BootPolicy, DhcpMode, GroupId, IoLimits, Registration, ServerEntry, Subnet,
+    Timestamp,
 };
 use dess_store::{GroupRecord, ServerRecord, SiteRecord, StoreError, Tx};
 use ipnet::Ipv4Net;
@@ -171,6 +172,7 @@ async fn insert(mut tx: Tx, setup: &SiteSetup, actor: &str) -> Result<()> {
         default: true,
         version: None,
         policy: BootPolicy::default(),
+        limits: IoLimits::default(),
         created: now,
     })
     .await?;

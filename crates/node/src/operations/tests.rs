@@ -567,3 +567,49 @@ async fn a_room_of_a_thousand_with_many_boots_is_listed_at_once() {
     // Generous: the bound is against a query per client, not a benchmark.
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
+
+#[tokio::test]
+async fn limits_of_clients_and_groups_reach_the_data_path_and_go_again() {
+    let site = site().await;
+    let operations = &site.operations;
+    let id = operations.client_add(new_client(1)).await.unwrap().id;
+    let limited = |limits| ClientChange {
+        limits,
+        ..ClientChange::default()
+    };
+    let limits = LimitsChange {
+        read_bytes_per_sec: Some(Some(50 << 20)),
+        write_iops: Some(Some(500)),
+        ..LimitsChange::default()
+    };
+    let view = operations.client_set(id, limited(limits)).await.unwrap();
+    assert_eq!(view.limits.read.bytes_per_sec, Some(50 << 20));
+    operations.group_limit("default", limits).await.unwrap();
+    let snapshot = || {
+        SnapshotReader::new(site.paths.snapshot())
+            .current()
+            .unwrap()
+    };
+    let published = snapshot();
+    let client = published.client_by_id(id).unwrap();
+    assert_eq!(client.limits, view.limits);
+    assert_eq!(client.group, Some(published.groups[0].id));
+    assert_eq!(published.groups[0].limits, view.limits);
+
+    let too_low = LimitsChange {
+        read_bytes_per_sec: Some(Some(1000)),
+        ..LimitsChange::default()
+    };
+    let refused = text(operations.client_set(id, limited(too_low)).await);
+    assert!(refused.starts_with("read bytes: 1048576"), "{refused}");
+    let gone = LimitsChange {
+        read_bytes_per_sec: Some(None),
+        write_iops: Some(None),
+        ..LimitsChange::default()
+    };
+    let view = operations.client_set(id, limited(gone)).await.unwrap();
+    assert!(view.limits.is_none());
+    assert!(snapshot().client_by_id(id).unwrap().limits.is_none());
+    let nobody = text(operations.group_limit("nobody", limits).await);
+    assert_eq!(nobody, "there is no group \"nobody\"");
+}

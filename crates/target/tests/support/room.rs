@@ -71,6 +71,8 @@ fn client(seat: u32, policy: BootPolicy, version: VersionRef) -> ClientEntry {
             serial: format!("serial{seat}"),
             naa: 0x3000_0000_0000_0000 | u64::from(seat),
         },
+        group: None,
+        limits: Default::default(),
     }
 }
 
@@ -113,6 +115,7 @@ fn snapshot(
                 .into(),
             size_bytes: IMAGE_BYTES as u64,
         }],
+        groups: vec![],
     }
 }
 

@@ -1,0 +1,42 @@
+//! `dess group`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use dess_node::operations::{GroupView, Operations};
+
+use crate::arguments::GroupCommand;
+use crate::limits;
+use crate::output::{self, or_dash, say, table};
+
+pub(super) async fn group(
+    operations: &Operations,
+    command: GroupCommand,
+    json: bool,
+) -> Result<ExitCode> {
+    let groups = match command {
+        GroupCommand::List => operations.group_list().await?,
+        GroupCommand::Set { group, limits } => {
+            vec![operations.group_limit(&group, limits.change()?).await?]
+        }
+    };
+    if json {
+        output::json(&groups)?;
+    } else {
+        print(&groups);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(groups: &[GroupView]) {
+    let mut rows = table(&["group", "image", "policy", "limits of all together"]);
+    for group in groups {
+        rows.add_row([
+            group.name.clone(),
+            or_dash(group.image.as_ref().map(|image| &image.label)),
+            super::client::policy(group.policy).to_owned(),
+            limits::describe(&group.limits),
+        ]);
+    }
+    say!("{rows}");
+}
