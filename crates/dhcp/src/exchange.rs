@@ -7,7 +7,7 @@ use dess_model::{DhcpMode, EventKind, MacAddr, MalformedTally, PeerTally, Timest
 
 use crate::answer;
 use crate::call::{self, Call};
-use crate::lease::{Binding, LeaseTable};
+use crate::lease::{Ahead, Binding, LeaseTable};
 use crate::malformed;
 use crate::message::{Message, MessageType, Operation};
 use crate::option::code;
@@ -62,6 +62,9 @@ pub struct Outcome {
     pub transmit: Option<Transmit>,
     /// Changes of leases for the journal, in order.
     pub records: Vec<Binding>,
+    /// The lease that the client was just offered, to be written meanwhile; the answer does not
+    /// wait for it.
+    pub ahead: Option<Ahead>,
     /// Events for `node`.
     pub events: Vec<EventKind>,
 }
@@ -245,13 +248,14 @@ impl Exchange {
         let hint = call.request.options.address(code::REQUESTED_ADDRESS);
         let now = call.arrival.now;
         self.tell_of_taken_reservation(call);
-        let Some(address) = self.supply.offer(now, call, hint) else {
+        let Some(ahead) = self.supply.offer(now, call, hint) else {
             self.complain(now, || {
                 format!("no address left in {} for a client", call.subnet.network)
             });
             return Outcome::default();
         };
         let mut reply = answer::reply(call.request, MessageType::Offer, call.server_id);
+        let address = ahead.lease.address;
         reply.yiaddr = address;
         let boot_file = call.fill(&mut reply, true);
         let mut events = Vec::new();
@@ -263,7 +267,9 @@ impl Exchange {
             architecture: call.requester.architecture,
             boot_file,
         });
-        call.send(reply, call.destination()).with_events(events)
+        let mut outcome = call.send(reply, call.destination());
+        outcome.ahead = Some(ahead);
+        outcome.with_events(events)
     }
 
     fn handle_request(&mut self, call: &Call<'_>) -> Outcome {

@@ -13,6 +13,9 @@
 //! A record divides a sector evenly: a power cut leaves it whole or unwritten. The file is a plain
 //! sequence of records, oldest first, followed by zeros (space reserved ahead). A released lease
 //! is a lease whose end has passed. Replaying a record twice changes nothing.
+//!
+//! An address is written as leased already when it is offered, up to the latest end that an ACK
+//! could tell; if nobody takes the offer up, a record with a passed end follows.
 
 use std::net::Ipv4Addr;
 
@@ -39,7 +42,8 @@ pub struct JournalContent {
     pub damaged: usize,
 }
 
-/// The record of a binding; none for an offer, which lives in memory only.
+/// The record of a binding; none for an offer, which lives in memory only (the disk may have the
+/// lease that it announces, see [`Ahead`](crate::Ahead)).
 pub fn encode_record(binding: &Binding) -> Option<[u8; RECORD_BYTES]> {
     let kind = match binding.state {
         BindingState::Offered => return None,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dess_model::{MacAddr, Timestamp};
 
 use crate::call::Call;
-use crate::lease::{Binding, BindingState, LeaseTable};
+use crate::lease::{Ahead, Binding, BindingState, LeaseTable};
 use crate::pool::Pool;
 use crate::site::{SiteIndex, is_host};
 
@@ -56,23 +56,33 @@ impl Supply {
         now: Timestamp,
         call: &Call<'_>,
         hint: Option<Ipv4Addr>,
-    ) -> Option<Ipv4Addr> {
+    ) -> Option<Ahead> {
         let mac = call.request.chaddr;
         let address = self
             .known_address(now, call)
             .or_else(|| hint.filter(|&address| self.take_wish(now, call, address)))
             .or_else(|| self.take(now, call))?;
+        let until = Timestamp(now.0 + OFFER_MS);
+        let lease = Binding {
+            address,
+            mac,
+            state: BindingState::Leased,
+            expires_at: Timestamp(until.0 + lease_ms(call)),
+        };
         let held = self.leases.by_address(address);
-        if !held.is_some_and(|b| b.mac == mac && b.state == BindingState::Leased && b.is_live(now))
-        {
+        let has_it =
+            held.is_some_and(|b| b.mac == mac && b.state == BindingState::Leased && b.is_live(now));
+        if !has_it {
             self.put(Binding {
-                address,
-                mac,
                 state: BindingState::Offered,
-                expires_at: Timestamp(now.0 + OFFER_MS),
+                expires_at: until,
+                ..lease
             });
         }
-        Some(address)
+        Some(Ahead {
+            lease,
+            held_until: (!has_it).then_some(until),
+        })
     }
 
     /// Leases the address to the client if it may have it. `in_use`: the client already works
@@ -88,12 +98,11 @@ impl Supply {
         if !self.may_have(now, call, address, in_use) {
             return None;
         }
-        let lease_ms = i64::from(call.subnet.lease_secs) * 1000;
         let binding = Binding {
             address,
             mac,
             state: BindingState::Leased,
-            expires_at: Timestamp(now.0 + lease_ms),
+            expires_at: Timestamp(now.0 + lease_ms(call)),
         };
         self.put(binding);
         Some(binding)
@@ -281,4 +290,8 @@ impl Supply {
             }
         }
     }
+}
+
+fn lease_ms(call: &Call<'_>) -> i64 {
+    i64::from(call.subnet.lease_secs) * 1000
 }

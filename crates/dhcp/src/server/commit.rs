@@ -3,17 +3,18 @@
 //! One thread owns the journal. While it waits for the disk, requests queue up; the next sync
 //! takes all of them at once, so the rate does not depend on how slow a sync is.
 //!
-//! A lease is written with a longer end than its client was told, so that the next requests of the
-//! same client (a PC asks three times per boot, and renews) find it on disk and cost no sync. After
-//! a restart such an address merely stays reserved for a while longer.
+//! Two things spare most answers that wait. A lease is written when its address is offered, and
+//! is on disk when the client asks for it (or nearly so: then the ACK waits for that sync and no
+//! other). And it is written with a longer end than its client was told, so that the next requests
+//! of the same client (a PC asks three times per boot, and renews) find it on disk; after a
+//! restart such an address merely stays reserved for a while longer. What is on disk and what is
+//! under way is kept by the [`Ledger`].
 //!
 //! If the disk refuses (full, broken), the error is logged and the answers leave all the same: a
 //! room that boots with leases in memory only beats one that does not boot.
 
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,17 +23,16 @@ use dess_model::{EventKind, PeerTally, Timestamp};
 use tokio::net::UdpSocket;
 
 use super::journal::Journal;
+use super::ledger::{Ledger, Position};
 use super::transmit;
 use crate::Exchange;
 use crate::exchange::Transmit;
-use crate::lease::{Binding, BindingState};
+use crate::lease::{Ahead, Binding, BindingState};
 
 /// Most requests waiting for the disk; more are dropped (clients ask again).
 const WAITING_MAX: usize = 8192;
 /// Most requests in one sync.
 const BATCH_MAX: usize = 2048;
-/// How much longer than told a lease is written, in milliseconds; at most its own length.
-const WRITTEN_AHEAD_MS: i64 = 3_600_000;
 /// How often a failing disk is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,10 +43,20 @@ pub(crate) struct Commit {
     pub(crate) events: Vec<EventKind>,
 }
 
+/// What waits for the disk.
+struct Waiting {
+    /// To be written, at positions up to `at`.
+    writes: Vec<Binding>,
+    at: Position,
+    transmit: Option<(Arc<UdpSocket>, Transmit)>,
+    events: Vec<EventKind>,
+}
+
 /// The queue to the journal's thread.
 #[derive(Clone)]
 pub(crate) struct Committer {
-    queue: SyncSender<Commit>,
+    queue: SyncSender<Waiting>,
+    ledger: Arc<Mutex<Ledger>>,
     dropped: Arc<Mutex<PeerTally>>,
 }
 
@@ -58,9 +68,10 @@ impl Committer {
         events: EventSender,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, waiting) = sync_channel(WAITING_MAX);
+        let ledger = Arc::default();
         let mut writer = Writer {
             journal,
-            durable: HashMap::new(),
+            ledger: Arc::clone(&ledger),
             exchange,
             events,
             complained_at: None,
@@ -68,41 +79,107 @@ impl Committer {
         let thread = std::thread::Builder::new()
             .name("dhcp-journal".to_owned())
             .spawn(move || writer.run(&waiting))?;
-        let dropped = Arc::default();
-        Ok((Self { queue, dropped }, thread))
+        let committer = Self {
+            queue,
+            ledger,
+            dropped: Arc::default(),
+        };
+        Ok((committer, thread))
     }
 
-    /// Queues a request; never waits.
-    pub(crate) fn commit(&self, commit: Commit) {
-        match self.queue.try_send(commit) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Sends the answer if all it promises is on disk, else queues it; never waits. Returns the
+    /// events of what is done.
+    pub(crate) fn commit(&self, now: Timestamp, commit: Commit) -> Vec<EventKind> {
+        let mut waiting = Waiting {
+            writes: Vec::new(),
+            at: Position::default(),
+            transmit: commit.transmit,
+            events: commit.events,
+        };
+        // Held until the request is in the queue: positions are in the order of the queue.
+        let mut ledger = lock(&self.ledger);
+        for record in commit.records {
+            let noted = ledger.note(now, record);
+            waiting.writes.extend(noted.write);
+            waiting.at = waiting.at.max(noted.at);
+        }
+        if ledger.is_durable(waiting.at) {
+            drop(ledger);
+            if let Some((socket, datagram)) = waiting.transmit {
+                transmit(&socket, &datagram);
+            }
+            return waiting.events;
+        }
+        self.enqueue(ledger, waiting);
+        Vec::new()
+    }
+
+    /// Has a lease written that is about to be asked for.
+    pub(crate) fn write_ahead(&self, now: Timestamp, ahead: Ahead) {
+        let mut ledger = lock(&self.ledger);
+        if let Some(noted) = ledger.note_ahead(now, ahead) {
+            self.enqueue(ledger, Waiting::without_answer(noted.write, noted.at));
+        }
+    }
+
+    /// To be called about once a second: ends the offers that nobody took up.
+    pub(crate) fn handle_timeout(&self, now: Timestamp) {
+        let mut ledger = lock(&self.ledger);
+        let mut ended = Waiting::without_answer(None, Position::default());
+        while let Some(noted) = ledger.end_untaken(now, now) {
+            ended.writes.extend(noted.write);
+            ended.at = noted.at;
+        }
+        if !ended.writes.is_empty() {
+            self.enqueue(ledger, ended);
+        }
+    }
+
+    fn enqueue(&self, mut ledger: MutexGuard<'_, Ledger>, waiting: Waiting) {
+        let refused = match self.queue.try_send(waiting) {
+            Ok(()) => return,
+            Err(TrySendError::Full(refused)) => {
+                let mut dropped = lock(&self.dropped);
                 if let Some(told) = dropped.record(Timestamp::now(), "all", "full") {
                     tracing::warn!(
                         requests.dropped = told.count,
                         "the disk is too slow for the leases; requests are dropped"
                     );
                 }
+                refused
             }
-            Err(TrySendError::Disconnected(_)) => {
+            Err(TrySendError::Disconnected(refused)) => {
                 tracing::error!("the lease journal's thread is gone; a request was dropped");
+                refused
             }
+        };
+        for record in refused.writes {
+            ledger.forget(record.address);
+        }
+    }
+}
+
+impl Waiting {
+    fn without_answer(write: Option<Binding>, at: Position) -> Self {
+        Self {
+            writes: write.into_iter().collect(),
+            at,
+            transmit: None,
+            events: Vec::new(),
         }
     }
 }
 
 struct Writer {
     journal: Journal,
-    /// What the journal holds after the sync under way, by address; grows with the addresses in use.
-    durable: HashMap<Ipv4Addr, Binding>,
+    ledger: Arc<Mutex<Ledger>>,
     exchange: Arc<Mutex<Exchange>>,
     events: EventSender,
     complained_at: Option<Instant>,
 }
 
 impl Writer {
-    fn run(&mut self, waiting: &Receiver<Commit>) {
+    fn run(&mut self, waiting: &Receiver<Waiting>) {
         while let Ok(first) = waiting.recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH_MAX
@@ -112,45 +189,58 @@ impl Writer {
             }
             self.carry_out(batch);
         }
+        self.end_offers();
     }
 
-    fn carry_out(&mut self, batch: Vec<Commit>) {
-        let now = Timestamp::now();
-        let mut records = Vec::new();
-        // One after the other: a release and a new lease may be in the same batch.
-        for record in batch.iter().flat_map(|commit| &commit.records) {
-            if !self.is_durable(now, record) {
-                let written = written_ahead(now, *record);
-                self.durable.insert(written.address, written);
-                records.push(written);
-            }
-        }
+    fn carry_out(&mut self, batch: Vec<Waiting>) {
+        // What waited for the sync before this one does not wait for this one too.
+        let (done, batch): (Vec<_>, Vec<_>) = {
+            let ledger = lock(&self.ledger);
+            batch
+                .into_iter()
+                .partition(|waiting| waiting.writes.is_empty() && ledger.is_durable(waiting.at))
+        };
+        self.answer(done);
+        // In the order of the queue: a release and a new lease may be in the same batch.
+        let records: Vec<Binding> = batch
+            .iter()
+            .flat_map(|waiting| &waiting.writes)
+            .copied()
+            .collect();
         if let Err(error) = self.journal.append(&records) {
-            self.durable.clear();
+            lock(&self.ledger).forget_all();
             self.complain(&error);
         }
+        if let Some(at) = batch.iter().map(|waiting| waiting.at).max() {
+            lock(&self.ledger).reached(at);
+        }
+        self.answer(batch);
+        self.compact();
+    }
+
+    fn answer(&self, batch: Vec<Waiting>) {
         let mut events = Vec::new();
-        for commit in batch {
-            if let Some((socket, datagram)) = commit.transmit {
+        for waiting in batch {
+            if let Some((socket, datagram)) = waiting.transmit {
                 transmit(&socket, &datagram);
             }
-            events.extend(commit.events);
+            events.extend(waiting.events);
         }
         for event in events {
             self.events.send(event);
         }
-        self.compact();
     }
 
-    /// True if the journal holds this lease already (or after this batch), with an end that is no earlier.
-    fn is_durable(&self, now: Timestamp, record: &Binding) -> bool {
-        record.state == BindingState::Leased
-            && record.is_live(now)
-            && self.durable.get(&record.address).is_some_and(|written| {
-                written.state == record.state
-                    && written.mac == record.mac
-                    && written.expires_at >= record.expires_at
-            })
+    /// No ACK leaves any more: the offers not taken up are no leases after a restart.
+    fn end_offers(&mut self) {
+        let now = Timestamp::now();
+        let mut records = Vec::new();
+        while let Some(noted) = lock(&self.ledger).end_untaken(now, Timestamp(i64::MAX)) {
+            records.extend(noted.write);
+        }
+        if let Err(error) = self.journal.append(&records) {
+            self.complain(&error);
+        }
     }
 
     fn compact(&mut self) {
@@ -158,16 +248,18 @@ impl Writer {
         if !self.journal.wants_compaction(0) {
             return;
         }
+        let count = lock(&self.exchange).leases().iter().count();
+        if !self.journal.wants_compaction(count) {
+            return;
+        }
+        // Forgotten first: a lease granted after the table is copied is not in the new file, and
+        // must find no word of the old one. The new file has the ends as they were told.
+        lock(&self.ledger).forget_all();
         let live: Vec<Binding> = {
-            let exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+            let exchange = lock(&self.exchange);
             let lasting = |binding: &&Binding| binding.state != BindingState::Offered;
             exchange.leases().iter().filter(lasting).copied().collect()
         };
-        if !self.journal.wants_compaction(live.len()) {
-            return;
-        }
-        // The new file has the ends as they were told.
-        self.durable.clear();
         if let Err(error) = self.journal.compact(&live) {
             self.complain(&error);
         }
@@ -188,20 +280,8 @@ impl Writer {
     }
 }
 
-/// The record as it is written: a lease that lasts longer than its client was told.
-fn written_ahead(now: Timestamp, record: Binding) -> Binding {
-    if record.state != BindingState::Leased || !record.is_live(now) {
-        return record;
-    }
-    let told = record.expires_at.0.saturating_sub(now.0);
-    let expires_at = record
-        .expires_at
-        .0
-        .saturating_add(told.min(WRITTEN_AHEAD_MS));
-    Binding {
-        expires_at: Timestamp(expires_at),
-        ..record
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Journal {
         Ok((journal, content.records))
     }
 
-    /// Appends records and makes them durable. Offers are not recorded.
+    /// Appends records and makes them durable.
     ///
     /// # Errors
     /// If the file system refuses; the records may or may not be there then.

@@ -4,6 +4,7 @@ mod commit;
 mod error;
 mod interface;
 mod journal;
+mod ledger;
 mod port;
 mod probe;
 mod router_advertisement;
@@ -296,7 +297,9 @@ impl Shared {
     /// Once a second: addresses, snapshot, accounts. Returns the interfaces that the site names.
     fn handle_tick(&self, links: &[Link]) -> Vec<String> {
         self.adopt_current(links);
-        let due = self.exchange().handle_timeout(self.clock.now());
+        let now = self.clock.now();
+        self.committer.handle_timeout(now);
+        let due = self.exchange().handle_timeout(now);
         for event in due {
             self.events.send(event);
         }
@@ -304,20 +307,25 @@ impl Shared {
         snapshot.map_or_else(Vec::new, |snapshot| snapshot.server.interfaces.clone())
     }
 
-    /// Sends an answer now, or hands it to the journal if a lease must be durable first.
-    fn carry_out(&self, socket: &Arc<UdpSocket>, outcome: Outcome) -> Vec<EventKind> {
-        if outcome.records.is_empty() {
-            if let Some(datagram) = outcome.transmit {
-                transmit(socket, &datagram);
-            }
-            return outcome.events;
-        }
-        self.committer.commit(Commit {
+    /// Sends an answer now, or hands it to the journal if a lease must be durable first. Returns
+    /// the events of what is done.
+    fn carry_out(
+        &self,
+        now: Timestamp,
+        socket: &Arc<UdpSocket>,
+        outcome: Outcome,
+    ) -> Vec<EventKind> {
+        let commit = Commit {
             records: outcome.records,
             transmit: outcome.transmit.map(|t| (Arc::clone(socket), t)),
             events: outcome.events,
-        });
-        Vec::new()
+        };
+        let events = self.committer.commit(now, commit);
+        // After the OFFER has left: it waits for nothing.
+        if let Some(ahead) = outcome.ahead {
+            self.committer.write_ahead(now, ahead);
+        }
+        events
     }
 }
 

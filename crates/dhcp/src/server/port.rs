@@ -160,7 +160,7 @@ impl Listener {
                     .shared
                     .exchange()
                     .handle_datagram(arrival, &buffer[..length]);
-                events.extend(self.shared.carry_out(&self.socket, outcome));
+                events.extend(self.shared.carry_out(arrival.now, &self.socket, outcome));
             }
             for event in events {
                 self.shared.events.send(event);
@@ -258,11 +258,12 @@ impl Listener {
                         binding.mac,
                         binding.address
                     );
-                    self.shared.committer.commit(Commit {
+                    let commit = Commit {
                         records: vec![binding],
                         transmit: None,
                         events: Vec::new(),
-                    });
+                    };
+                    self.shared.committer.commit(now, commit);
                 }
             }
         }
