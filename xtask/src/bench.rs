@@ -20,11 +20,7 @@ pub(crate) struct BenchArguments {
 #[derive(Subcommand)]
 enum What {
     /// Four-way exchanges per second beside dnsmasq, ISC dhcpd and Kea (perfdhcp).
-    Dhcp {
-        /// Seconds per measurement.
-        #[arg(long, default_value_t = 6)]
-        seconds: u32,
-    },
+    Dhcp(dhcp::DhcpArguments),
     /// Transfers beside tftpd-hpa and dnsmasq (curl and atftp).
     Tftp {
         /// Rounds of each measurement; the median counts.
@@ -36,9 +32,9 @@ enum What {
 pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
     dess_lab::packages::ensure()?;
     install_peers()?;
-    match arguments.what {
-        What::Dhcp { seconds } => dhcp::bench(seconds),
-        What::Tftp { rounds } => tftp::bench(rounds),
+    match &arguments.what {
+        What::Dhcp(arguments) => dhcp::bench(arguments),
+        What::Tftp { rounds } => tftp::bench(*rounds),
     }
 }
 

@@ -3,14 +3,65 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 use dess_lab::Process;
 
-use super::room::Bench;
+use super::room::{Bench, median};
 
 /// Exchanges offered per second.
 const RATES: [u32; 2] = [1000, 3000];
-/// Simulated clients.
-const CLIENTS: &str = "500";
+
+#[derive(Args)]
+pub(super) struct DhcpArguments {
+    /// Seconds per measurement.
+    #[arg(long, default_value_t = 4)]
+    seconds: u32,
+    /// Rounds; the servers take turns in each, and the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only these servers.
+    #[arg(long = "server", value_enum)]
+    servers: Vec<Server>,
+    /// Only this load.
+    #[arg(long = "load", value_enum)]
+    loads: Vec<Load>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Dess,
+    Kea,
+    Dhcpd,
+    Dnsmasq,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Load {
+    /// Clients without a lease so far.
+    First,
+    /// 500 clients, again and again.
+    Again,
+}
+
+impl Load {
+    /// Of so many network cards perfdhcp takes one by chance for each exchange.
+    fn clients(self) -> &'static str {
+        match self {
+            Self::First => "10000000",
+            Self::Again => "500",
+        }
+    }
+}
+
+/// One cell of the table: server, load, exchanges offered per second.
+type Setting = (Server, Load, u32);
+
+/// What one run of perfdhcp says.
+struct Run {
+    offers: Measured,
+    acks: Measured,
+}
 
 struct Measured {
     exchanges_per_s: f64,
@@ -18,34 +69,75 @@ struct Measured {
     delay_ms: f64,
 }
 
-pub(super) fn bench(seconds: u32) -> Result<()> {
-    println!(
-        "| server | offered/s | 4-way/s | dropped | DISCOVER-OFFER delay | REQUEST-ACK delay |"
-    );
-    println!("|---|--:|--:|--:|--:|--:|");
-    for name in ["dess", "kea", "dhcpd", "dnsmasq"] {
-        for rate in RATES {
+/// Measures, and prints one table: medians of the rounds, but the worst of the drops.
+pub(super) fn bench(arguments: &DhcpArguments) -> Result<()> {
+    let settings = settings(arguments);
+    let mut runs: Vec<Vec<Run>> = settings.iter().map(|_| Vec::new()).collect();
+    for _ in 0..arguments.rounds {
+        for (&(server, load, rate), runs) in settings.iter().zip(&mut runs) {
             let bench = Bench::new()?;
-            let server = start(&bench, name)?;
-            let (offers, acks) = measure(&bench, rate, seconds)?;
-            server.kill();
-            println!(
-                "| {name} | {rate} | {:.0} | {:.1} % | {:.2} ms | {:.2} ms |",
-                acks.exchanges_per_s,
-                100.0 - (100.0 - offers.dropped_percent) * (100.0 - acks.dropped_percent) / 100.0,
-                offers.delay_ms,
-                acks.delay_ms
-            );
+            let process = start(&bench, server)?;
+            runs.push(measure(&bench, load, rate, arguments.seconds)?);
+            process.kill();
         }
+    }
+    println!(
+        "| clients | server | offered/s | 4-way/s | dropped | DISCOVER-OFFER delay | REQUEST-ACK delay |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|");
+    for (setting, runs) in settings.into_iter().zip(&runs) {
+        print(setting, runs);
     }
     Ok(())
 }
 
-fn start(bench: &Bench, name: &str) -> Result<Process> {
+/// The cells of the table; servers take turns.
+fn settings(arguments: &DhcpArguments) -> Vec<Setting> {
+    let (servers, loads) = (&arguments.servers, &arguments.loads);
+    let mut settings = Vec::new();
+    for &load in Load::value_variants() {
+        for rate in RATES {
+            for &server in Server::value_variants() {
+                let wanted = (servers.is_empty() || servers.contains(&server))
+                    && (loads.is_empty() || loads.contains(&load));
+                if wanted {
+                    settings.push((server, load, rate));
+                }
+            }
+        }
+    }
+    settings
+}
+
+fn print((server, load, rate): Setting, runs: &[Run]) {
+    let middle = |value: fn(&Run) -> f64| median(runs.iter().map(value).collect());
+    let name = |value: Option<clap::builder::PossibleValue>| {
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    };
+    println!(
+        "| {} | {} | {rate} | {:.0} | {:.1} % | {:.2} ms | {:.2} ms |",
+        name(load.to_possible_value()),
+        name(server.to_possible_value()),
+        middle(|run| run.acks.exchanges_per_s),
+        runs.iter().map(Run::dropped_percent).fold(0.0, f64::max),
+        middle(|run| run.offers.delay_ms),
+        middle(|run| run.acks.delay_ms),
+    );
+}
+
+impl Run {
+    /// Exchanges that did not come to their end, of both halves.
+    fn dropped_percent(&self) -> f64 {
+        let kept = |half: &Measured| 100.0 - half.dropped_percent;
+        100.0 - kept(&self.offers) * kept(&self.acks) / 100.0
+    }
+}
+
+fn start(bench: &Bench, server: Server) -> Result<Process> {
     let leases = bench.write("leases", "")?.display().to_string();
-    match name {
-        "dess" => bench.start_dess(),
-        "kea" => {
+    match server {
+        Server::Dess => bench.start_dess(),
+        Server::Kea => {
             let config = bench
                 .write("kea.json", &kea_config(&leases))?
                 .display()
@@ -58,7 +150,7 @@ fn start(bench: &Bench, name: &str) -> Result<Process> {
             let arguments = ["env", &pid, &lock, "kea-dhcp4", "-c", &config];
             bench.start("kea", &arguments, Some("DHCP4_STARTED"))
         }
-        "dhcpd" => {
+        Server::Dhcpd => {
             let config = bench
                 .write("dhcpd.conf", DHCPD_CONFIG)?
                 .display()
@@ -69,7 +161,7 @@ fn start(bench: &Bench, name: &str) -> Result<Process> {
             ];
             bench.start("dhcpd", &arguments, Some("Listening on"))
         }
-        _ => {
+        Server::Dnsmasq => {
             let leases = format!("--dhcp-leasefile={leases}");
             let arguments = [
                 "dnsmasq",
@@ -88,7 +180,7 @@ fn start(bench: &Bench, name: &str) -> Result<Process> {
     }
 }
 
-fn measure(bench: &Bench, rate: u32, seconds: u32) -> Result<(Measured, Measured)> {
+fn measure(bench: &Bench, load: Load, rate: u32, seconds: u32) -> Result<Run> {
     // The server's address is in the pool's network, so that answers to relayed packets find a
     // subnet; perfdhcp plays the relay with its own address.
     let mut command = bench.load.command("perfdhcp");
@@ -98,7 +190,7 @@ fn measure(bench: &Bench, rate: u32, seconds: u32) -> Result<(Measured, Measured
             "-r",
             &rate.to_string(),
             "-R",
-            CLIENTS,
+            load.clients(),
             "-p",
             &seconds.to_string(),
         ])
@@ -114,7 +206,10 @@ fn measure(bench: &Bench, rate: u32, seconds: u32) -> Result<(Measured, Measured
     let acks = sections
         .next()
         .context("perfdhcp gave no statistics of REQUEST-ACK")?;
-    Ok((parse(offers, seconds)?, parse(acks, seconds)?))
+    Ok(Run {
+        offers: parse(offers, seconds)?,
+        acks: parse(acks, seconds)?,
+    })
 }
 
 fn parse(section: &str, seconds: u32) -> Result<Measured> {
