@@ -14,7 +14,6 @@ mod api;
 mod app;
 mod assets;
 mod catalog;
-mod connection;
 mod frame;
 mod live;
 mod page;

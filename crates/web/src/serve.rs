@@ -1,17 +1,32 @@
 //! The service itself.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use dess_http::{Ends, Host, Limits};
 use dess_model::host::Paths;
+use dess_model::{EventKind, MalformedTally, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{CodeUse, code_discard, setup_code_provide};
+use crate::access::{CodeUse, code_discard, network, setup_code_provide};
 use crate::app::App;
-use crate::connection::accept_all;
 use crate::routes::router;
+
+/// What a browser may do. It keeps one connection per open page for the live updates and a few more
+/// while it loads; the last answer may be a live stream, which lasts 5 minutes.
+const LIMITS: Limits = Limits {
+    connections: 512,
+    head_bytes: 32 * 1024,
+    requests_until: Duration::from_secs(10 * 60),
+    last_answer: Duration::from_secs(6 * 60),
+    stop_wait: Duration::from_secs(3),
+};
 
 /// What the admin page needs.
 #[derive(Clone, Debug)]
@@ -78,12 +93,41 @@ pub async fn serve_on(
     tracing::info!(listen = %address, "admin page on http://{address}/");
     // Nobody may wait for it: then it is simply up.
     let _ = ready.send(());
-    let router = router(app.clone());
+    let page = Arc::new(Page {
+        router: router(app.clone()),
+        misuse: Mutex::new(MalformedTally::new("http")),
+    });
     tokio::select! {
-        () = accept_all(&listener, &router, &cancel) => {}
+        () = dess_http::serve(&listener, &page, LIMITS, &cancel) => {}
         () = app.live.keep_watching() => {}
     }
     Ok(())
+}
+
+/// The page behind its listener.
+struct Page {
+    router: Router,
+    misuse: Mutex<MalformedTally>,
+}
+
+impl Host for Page {
+    fn router(self: &Arc<Self>, ends: Ends) -> Router {
+        self.router.clone().layer(Extension(ConnectInfo(ends.peer)))
+    }
+
+    fn network(&self, peer: IpAddr) -> IpAddr {
+        network(peer)
+    }
+
+    /// Logs it once per network and minute.
+    fn misused(&self, peer: IpAddr, reason: &str) {
+        let peer = network(peer);
+        let mut misuse = self.misuse.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = misuse.record(Timestamp::now(), &peer.to_string(), reason);
+        if let Some(EventKind::Malformed { count, reason, .. }) = report {
+            tracing::warn!(peer = %peer, count, "connection of {peer} refused: {reason}");
+        }
+    }
 }
 
 /// Offers the set-up code while there is no user, and takes it away once there is one.

@@ -6,8 +6,9 @@ use serde_json::Value;
 use crate::program::cargo;
 
 /// Our crates from the bottom up. A crate may depend only on those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "dess-model",
+    "dess-http",
     "dess-boot",
     "dess-diagnosis",
     "dess-dhcp",

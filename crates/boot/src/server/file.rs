@@ -9,9 +9,10 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
+use dess_http::Ends;
 use futures_util::stream;
 
-use super::{Ends, Service};
+use super::Service;
 use crate::files::{BootFile, Content, FileError};
 use crate::range::{ByteRange, byte_range};
 

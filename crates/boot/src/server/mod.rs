@@ -7,7 +7,6 @@
 //! | `/report/<mac>?stage=..&errno=..` | iPXE tells why it did not boot |
 //! | `/healthz` | `ok` |
 
-mod connection;
 mod error;
 mod file;
 mod report;
@@ -17,15 +16,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Extension, Router};
+use dess_http::{Ends, Host, Limits};
 use dess_model::host::{EventSender, Paths, SnapshotReader};
 use dess_model::{EventKind, MalformedTally, PeerTally, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use connection::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX};
 pub use error::ServeError;
 
 use crate::files::BootFiles;
@@ -34,6 +33,15 @@ use crate::files::BootFiles;
 /// It looks for up to 2 s whether the client runs, gives the sessions of its former life 10 s to end, and then
 /// makes the disk.
 const POWER_ON_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a peer may do. An hour is enough for any file, however slowly its peer reads.
+const LIMITS: Limits = Limits {
+    connections: 1024,
+    head_bytes: 16 * 1024,
+    requests_until: Duration::from_secs(3600),
+    last_answer: Duration::ZERO,
+    stop_wait: Duration::from_secs(2),
+};
 
 /// What [`serve`] is to do.
 #[derive(Clone, Debug)]
@@ -72,13 +80,6 @@ struct Service {
     refused: Mutex<PeerTally>,
 }
 
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    peer: SocketAddr,
-    local: SocketAddr,
-}
-
 /// Serves until `cancel`; `ready` is told once the socket is bound.
 ///
 /// # Errors
@@ -104,19 +105,26 @@ pub async fn serve(
     // The receiver may have lost interest; that is its business.
     let _ = ready.send(());
     tokio::select! {
-        () = connection::accept_all(&listener, &service, &cancel) => {}
+        () = dess_http::serve(&listener, &service, LIMITS, &cancel) => {}
         () = events.keep_flushing() => {}
     }
     Ok(())
 }
 
-fn router(service: &Arc<Service>) -> Router {
-    Router::new()
-        .route("/boot/{name}", get(script::handle))
-        .route("/files/{*name}", get(file::handle))
-        .route("/report/{mac}", get(report::handle))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Arc::clone(service))
+impl Host for Service {
+    fn router(self: &Arc<Self>, ends: Ends) -> Router {
+        Router::new()
+            .route("/boot/{name}", get(script::handle))
+            .route("/files/{*name}", get(file::handle))
+            .route("/report/{mac}", get(report::handle))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .with_state(Arc::clone(self))
+            .layer(Extension(ends))
+    }
+
+    fn misused(&self, peer: IpAddr, reason: &str) {
+        self.count_malformed(peer, reason);
+    }
 }
 
 impl Service {

@@ -7,9 +7,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dess_http::Ends;
 use serde::Deserialize;
 
-use super::{Ends, Service};
+use super::Service;
 use crate::failure::{FailureReport, advice};
 use crate::plan::{Access, script_access};
 use crate::script::report_script;

@@ -7,11 +7,12 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dess_http::Ends;
 use dess_model::host::request;
 use dess_model::{ClientEntry, ControlError, EventKind, MacAddr, TargetReply, TargetRequest};
 use dess_model::{DiskStatus, SiteSnapshot};
 
-use super::{Ends, Service};
+use super::Service;
 use crate::plan::{BootPlan, boot_plan};
 use crate::script::{Screen, boot_script, screen_script};
 use crate::{base_url, script_url};

@@ -450,7 +450,7 @@ async fn garbage_is_refused_counted_and_reported_once() {
 async fn connections_of_one_peer_are_limited_and_the_service_still_stops() {
     let room = Room::new(None).await;
     let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_PER_PEER_MAX {
+    for _ in 0..dess_http::CONNECTIONS_PER_PEER_MAX {
         held.push(TcpStream::connect(room.address).await.unwrap());
     }
     let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

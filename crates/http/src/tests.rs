@@ -1,5 +1,4 @@
-use std::net::Ipv4Addr;
-
+use axum::extract::ConnectInfo;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -7,46 +6,35 @@ use super::*;
 
 /// Long enough for anything on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-#[test]
-fn one_peer_cannot_take_all_places_and_gives_its_own_back() {
-    let places = Arc::new(Places::default());
-    let peer = |number: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, number));
-    let mut held: Vec<_> = (0..CONNECTIONS_PER_PEER_MAX)
-        .map(|_| places.take(peer(1)).unwrap())
-        .collect();
-    assert!(places.take(peer(1)).is_none());
-    let other = places.take(peer(2));
-    assert!(other.is_some(), "another peer still gets in");
-    held.pop();
-    assert!(places.take(peer(1)).is_some());
-    drop((held, other));
-    assert!(places.0.lock().unwrap().is_empty(), "nothing is kept");
+/// Only says who asks.
+struct Who;
+
+impl Host for Who {
+    fn router(self: &Arc<Self>, ends: Ends) -> Router {
+        let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
+        Router::new()
+            .route("/", get(who))
+            .layer(axum::Extension(ConnectInfo(ends.peer)))
+    }
+
+    fn misused(&self, _peer: IpAddr, _reason: &str) {}
 }
 
-#[test]
-fn all_peers_together_have_a_limit() {
-    let places = Arc::new(Places::default());
-    let held: Vec<_> = (0..CONNECTIONS_MAX)
-        .map(|number| {
-            let host = u32::try_from(number / 32).unwrap();
-            places.take(IpAddr::V4(host.into())).unwrap()
-        })
-        .collect();
-    assert!(places.take(Ipv4Addr::LOCALHOST.into()).is_none());
-    drop(held);
-    assert!(places.take(Ipv4Addr::LOCALHOST.into()).is_some());
-}
-
-/// The limits over a router that only says who asks.
 async fn served() -> (SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
-    let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
-    let router = Router::new().route("/", get(who));
-    tokio::spawn(async move { accept_all(&listener, &router, &stop).await });
+    let limits = Limits {
+        connections: 512,
+        head_bytes: HEAD_BYTES_MAX,
+        requests_until: PATIENCE,
+        last_answer: PATIENCE,
+        stop_wait: PATIENCE,
+    };
+    tokio::spawn(async move { serve(&listener, &Arc::new(Who), limits, &stop).await });
     (address, cancel)
 }
 
