@@ -1,4 +1,4 @@
-//! Golden images, versions, overlays and their maps; import of raw and qcow2.
+//! Golden images, versions, overlays and their maps; import and export of disk images.
 //!
 //! - [`Version`] is one published state of an image. It implements only [`BlockRead`], so writing to one does not compile;
 //!   one open version serves all its clients.
@@ -15,6 +15,7 @@ mod device;
 mod disk;
 mod error;
 mod files;
+pub mod format;
 pub mod import;
 mod map_file;
 pub mod overlay;
@@ -28,7 +29,8 @@ mod version;
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};
 pub use disk::{Disk, DiskFigures};
 pub use error::{DiskError, ImportError, RawError, VersionError};
-pub use import::{ImageFormat, ImportRequest, ImportSource, clean_unfinished, import};
+pub use format::ImageFormat;
+pub use import::{ImportRequest, ImportSource, clean_unfinished, import};
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
 pub use progress::Progress;

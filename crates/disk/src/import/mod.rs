@@ -1,7 +1,6 @@
-//! Import: makes a version out of a raw or qcow2 file (`docs/format/version.md`).
+//! Import: makes a version out of a disk image (`docs/format/version.md`).
 
-mod qcow2;
-mod source;
+mod copy;
 mod writer;
 
 use std::fs::{self, File};
@@ -12,34 +11,23 @@ use std::str::FromStr;
 use dess_model::{ImageId, Timestamp, VersionRef};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
-
-pub use qcow2::{Qcow2DecodeError, Qcow2Header};
 
 use crate::error::ImportError;
 use crate::files::{self, sync_parent};
+use crate::format::{Chain, ImageFormat};
 use crate::progress::{Progress, Throttle};
-use crate::version::{CHUNK_BYTES, DISK_BYTES_MAX, Manifest, version_directory};
-use source::Source;
-use writer::{Chunk, VersionWriter};
+use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
+use copy::{ImageFeed, copy};
+use writer::{DataWriter, VersionWriter};
 
 const UNFINISHED_PREFIX: &str = ".import-";
-
-/// Format of a file that can be imported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ImageFormat {
-    /// The bytes of the disk.
-    Raw,
-    /// QEMU's format, version 2 or 3, with or without backing files and deflate-compressed clusters.
-    Qcow2,
-}
 
 /// What to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportSource {
-    /// The file (raw: also a block device). Backing files of a qcow2 must lie in the same directory or below.
+    /// The file (raw: also a block device). Other files that it names (backing files, extents) must lie in the same
+    /// directory or below.
     pub path: PathBuf,
     /// Its format; `None` to tell by its first bytes.
     pub format: Option<ImageFormat>,
@@ -74,7 +62,7 @@ pub fn import(
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
-    let source = Source::open(&request.source)?;
+    let image = Chain::open(&request.source.path, request.source.format)?;
     let target = version_directory(&request.images, request.version);
     if target.exists() {
         return Err(ImportError::Exists {
@@ -82,7 +70,7 @@ pub fn import(
         });
     }
     let unfinished = Unfinished::begin(&target, request.version)?;
-    let manifest = copy(request, &source, &unfinished.path, progress, cancelled)?;
+    let manifest = copy_image(request, &image, &unfinished.path, progress, cancelled)?;
     unfinished.publish(&target, request.version)?;
     info!(
         version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
@@ -117,48 +105,48 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
     Ok(removed)
 }
 
-fn copy(
+fn copy_image(
     request: &ImportRequest,
-    source: &Source,
+    image: &Chain,
     directory: &Path,
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
-    let source_bytes = source.size_bytes();
     let path = &request.source.path;
-    if source_bytes == 0 {
+    let size_bytes = image.size_bytes();
+    if size_bytes == 0 {
         return Err(ImportError::refused(path, 0, "it is empty"));
     }
-    if source_bytes > DISK_BYTES_MAX {
-        let reason = format!("a disk of {source_bytes} bytes is larger than 256 TiB");
+    if size_bytes > DISK_BYTES_MAX {
+        let reason = format!("a disk of {size_bytes} bytes is larger than 256 TiB");
         return Err(ImportError::refused(path, 0, reason));
     }
-    let size_bytes = source_bytes.next_multiple_of(512);
-    let mut writer = VersionWriter::create(directory, request.version, size_bytes)?;
-    let mut throttle = Throttle::new(progress, size_bytes);
-    let mut buffer = vec![0; CHUNK_BYTES as usize];
-    let mut offset = 0;
-    while offset < size_bytes {
-        if cancelled() {
-            return Err(ImportError::Cancelled);
-        }
-        let length = (size_bytes - offset).min(CHUNK_BYTES);
-        let readable = (source_bytes - offset).min(length);
-        if source.reads_as_zero(offset, readable)? {
-            writer.push(Chunk::Zeros(length))?;
-        } else {
-            let chunk = &mut buffer[..length as usize];
-            let (read, padding) = chunk.split_at_mut(readable as usize);
-            source.read(offset, read)?;
-            padding.fill(0);
-            writer.push(Chunk::Bytes(chunk))?;
-        }
-        offset += length;
-        throttle.done(offset);
-    }
-    let manifest = writer.finish(source.info(), &request.comment, request.created)?;
+    image.check_whole(cancelled)?;
+    let mut throttle = Throttle::new(progress, size_bytes.next_multiple_of(512));
+    let data = DataWriter::create(directory)?;
+    let mut writer = VersionWriter::new(directory, request.version);
+    let mut feed = ImageFeed { image };
+    copy(
+        &mut feed,
+        Some(image),
+        &data,
+        &mut writer,
+        &mut throttle,
+        cancelled,
+    )?;
+    let source = SourceInfo {
+        name: name_of(path),
+        format: image.format(),
+        file_bytes: image.file_bytes(),
+    };
+    let manifest = writer.finish(&data, source, &request.comment, request.created)?;
     throttle.finish();
     Ok(manifest)
+}
+
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// The directory in which a version is built; removed unless it is published.

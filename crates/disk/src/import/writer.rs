@@ -5,120 +5,144 @@ use std::path::{Path, PathBuf};
 use dess_model::{Timestamp, VersionRef};
 
 use crate::BLOCK_BYTES;
-use crate::block_map::BlockMap;
+use crate::block_map::{WORD_BLOCKS, Word};
 use crate::error::ImportError;
 use crate::files::{self, StoreFile};
 use crate::version::{
-    DATA_FILE, ImageSum, MANIFEST_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest, SUMS_FILE, SourceInfo,
-    Sums,
+    CHUNK_BYTES, DATA_FILE, ImageSum, MANIFEST_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest,
+    SUMS_FILE, SourceInfo, Sums,
 };
 
 const ZERO_BLOCK: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+/// Words of the map that a chunk has.
+const CHUNK_WORDS: usize = (CHUNK_BYTES / BLOCK_BYTES / WORD_BLOCKS) as usize;
 
-/// The next MiB of the disk (less only at its end).
-pub(super) enum Chunk<'a> {
-    /// That many zeros.
+/// What the next piece of the disk is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Piece {
+    /// That many zeros: whole chunks, unless the disk ends with them.
     Zeros(u64),
-    Bytes(&'a [u8]),
+    /// A chunk, which is shorter only at the end of the disk.
+    Chunk {
+        length: u64,
+        crc: u32,
+        words: [u64; CHUNK_WORDS],
+    },
 }
 
-pub(super) struct VersionWriter {
-    directory: PathBuf,
-    version: VersionRef,
-    size_bytes: u64,
-    data: StoreFile,
-    map: BlockMap,
-    image: ImageSum,
-    sums: Vec<u32>,
-    offset: u64,
+/// The file `data`, written by several threads.
+pub(super) struct DataWriter {
+    file: StoreFile,
+    path: PathBuf,
 }
 
-impl VersionWriter {
-    pub(super) fn create(
-        directory: &Path,
-        version: VersionRef,
-        size_bytes: u64,
-    ) -> Result<Self, ImportError> {
+impl DataWriter {
+    pub(super) fn create(directory: &Path) -> Result<Self, ImportError> {
         let path = directory.join(DATA_FILE);
-        let data = StoreFile::create_new(&path).map_err(ImportError::store("create", &path))?;
-        data.set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
-            .map_err(ImportError::store("extend", &path))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            version,
-            size_bytes,
-            data,
-            map: BlockMap::new(size_bytes),
-            image: ImageSum::default(),
-            sums: Vec::new(),
-            offset: 0,
-        })
+        let file = StoreFile::create_new(&path).map_err(ImportError::store("create", &path))?;
+        Ok(Self { file, path })
     }
 
-    /// Writes the runs of blocks that are not zero.
-    pub(super) fn push(&mut self, chunk: Chunk<'_>) -> Result<(), ImportError> {
-        let length = match chunk {
-            Chunk::Zeros(length) => {
-                self.sums.push(self.image.push_zeros(length));
-                length
-            }
-            Chunk::Bytes(bytes) => {
-                self.sums.push(self.image.push(bytes));
-                self.write_runs(bytes)?;
-                bytes.len() as u64
-            }
-        };
-        self.offset += length;
-        Ok(())
-    }
-
-    fn write_runs(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
+    /// Writes the runs of blocks of a chunk that are not zero.
+    pub(super) fn write_chunk(&self, offset: u64, bytes: &[u8]) -> Result<Piece, ImportError> {
         let zero: Vec<bool> = bytes
             .chunks(BLOCK_BYTES as usize)
             .map(|block| block == &ZERO_BLOCK[..block.len()])
             .collect();
+        let mut words = [0; CHUNK_WORDS];
         let mut block = 0;
         for run in zero.chunk_by(|a, b| a == b) {
             if !run[0] {
                 let start = block * BLOCK_BYTES as usize;
                 let end = bytes.len().min((block + run.len()) * BLOCK_BYTES as usize);
-                let path = self.directory.join(DATA_FILE);
-                let failed = ImportError::store("write", &path);
-                let at = self.offset + start as u64;
-                self.data
-                    .write_all_at(&bytes[start..end], at)
-                    .and_then(|()| {
-                        let first = at / BLOCK_BYTES;
-                        let blocks = first..first + run.len() as u64;
-                        self.map.add(blocks, &mut |_, _| Ok(()))
-                    })
-                    .map_err(failed)?;
+                self.file
+                    .write_all_at(&bytes[start..end], offset + start as u64)
+                    .map_err(ImportError::store("write", &self.path))?;
+                for held in block..block + run.len() {
+                    words[held / WORD_BLOCKS as usize] |= 1 << (held as u64 % WORD_BLOCKS);
+                }
             }
             block += run.len();
         }
-        Ok(())
+        Ok(Piece::Chunk {
+            length: bytes.len() as u64,
+            crc: crc32c::crc32c(bytes),
+            words,
+        })
+    }
+}
+
+/// What is known of a version whose data is being written.
+pub(super) struct VersionWriter {
+    directory: PathBuf,
+    version: VersionRef,
+    image: ImageSum,
+    sums: Vec<u32>,
+    words: Vec<Word>,
+    offset: u64,
+}
+
+impl VersionWriter {
+    pub(super) fn new(directory: &Path, version: VersionRef) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            version,
+            image: ImageSum::default(),
+            sums: Vec::new(),
+            words: Vec::new(),
+            offset: 0,
+        }
+    }
+
+    /// Adds what follows all pieces added before.
+    pub(super) fn add(&mut self, piece: Piece) {
+        match piece {
+            Piece::Zeros(length) => {
+                let end = self.offset + length;
+                while self.offset < end {
+                    let chunk = (end - self.offset).min(CHUNK_BYTES);
+                    self.sums.push(self.image.push_zeros(chunk));
+                    self.offset += chunk;
+                }
+            }
+            Piece::Chunk { length, crc, words } => {
+                self.sums.push(self.image.push_known(crc, length));
+                let first = self.offset / (BLOCK_BYTES * WORD_BLOCKS);
+                let held = (first as u32..).zip(words).filter(|&(_, word)| word != 0);
+                self.words.extend(held);
+                self.offset += length;
+            }
+        }
+    }
+
+    /// Bytes of disk added so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Writes the other files and makes everything durable and read-only.
     pub(super) fn finish(
         self,
+        data: &DataWriter,
         source: SourceInfo,
         comment: &str,
         created: Timestamp,
     ) -> Result<Manifest, ImportError> {
+        let size_bytes = self.offset;
         let sums = Sums {
             image: *self.version.image.0.as_bytes(),
             number: u64::from(self.version.number),
-            size_bytes: self.size_bytes,
+            size_bytes,
             chunks: self.sums,
         }
         .encode();
+        let held = self.words.iter().map(|(_, word)| word.count_ones());
         let mut manifest = Manifest {
             format: MANIFEST_FORMAT,
             version: self.version,
             parent: None,
-            size_bytes: self.size_bytes,
-            data_blocks: self.map.held(),
+            size_bytes,
+            data_blocks: held.map(u64::from).sum(),
             created,
             source,
             comment: comment.to_owned(),
@@ -128,13 +152,15 @@ impl VersionWriter {
         };
         let header = manifest.map_header();
         let mut map = header.encode_file();
-        header.encode_flush(&self.map.words(), 1, 0, &mut map);
+        header.encode_flush(&self.words, 1, 0, &mut map);
         manifest.map_crc32c = crc32c::crc32c(&map);
         let json = serde_json::to_vec_pretty(&manifest)
             .expect("a struct of numbers and strings has a JSON form");
 
-        let path = self.directory.join(DATA_FILE);
-        seal(&self.data).map_err(ImportError::store("sync", &path))?;
+        data.file
+            .set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
+            .map_err(ImportError::store("extend", &data.path))?;
+        seal(&data.file).map_err(ImportError::store("sync", &data.path))?;
         for (name, content) in [(SUMS_FILE, sums), (MAP_FILE, map), (MANIFEST_FILE, json)] {
             let path = self.directory.join(name);
             let written = StoreFile::create_new(&path).and_then(|file| {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DISK_BYTES_MAX, MANIFEST_FILE};
 use crate::error::VersionError;
-use crate::import::ImageFormat;
+use crate::format::ImageFormat;
 use crate::map_file::{MapHeader, MapKind};
 
 /// Layout of a version that this build writes and reads.

@@ -17,7 +17,7 @@ use crate::block_map::BlockMap;
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockRead, check_range};
 use crate::error::VersionError;
-use crate::import::ImageFormat;
+use crate::format::ImageFormat;
 use crate::map_file::{self, MapEnd, MapKind};
 use crate::progress::{Progress, Throttle};
 

@@ -121,6 +121,12 @@ impl ImageSum {
         crc
     }
 
+    /// Adds a piece by its own checksum, which it returns.
+    pub(crate) fn push_known(&mut self, crc: u32, length: u64) -> u32 {
+        self.join(crc, length as usize);
+        crc
+    }
+
     /// Adds a piece of zeros, at most a chunk; returns its own checksum.
     pub(crate) fn push_zeros(&mut self, length: u64) -> u32 {
         let crc = if length == CHUNK_BYTES {
