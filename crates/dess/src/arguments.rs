@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
 use dess_node::supervisor::protocol::ServiceName;
+use dess_target::Geometry;
 use ipnet::Ipv4Net;
 
 use crate::limits::LimitArguments;
@@ -353,6 +354,9 @@ pub(crate) struct IscsiServeArguments {
     /// Refuse writes.
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Size of the physical blocks that the disk states: 512, or 4096 (512e) as the disks of a site.
+    #[arg(long, value_name = "BYTES", value_parser = parse_geometry, default_value = "512")]
+    pub(crate) physical_block: Geometry,
     /// Name of the target.
     #[arg(long, value_name = "NAME", default_value = "iqn.2026-11.io.dess:file")]
     pub(crate) iqn: String,
@@ -408,6 +412,16 @@ fn parse_registration(text: &str) -> Result<Registration, String> {
         Ok(Unknown::Hold) => Ok(Registration::Hold),
         Err(_) => Err(format!(
             "\"{text}\" is no registration policy; it is auto or hold"
+        )),
+    }
+}
+
+fn parse_geometry(text: &str) -> Result<Geometry, String> {
+    match text {
+        "512" => Ok(Geometry::Native),
+        "4096" => Ok(Geometry::Emulated),
+        _ => Err(format!(
+            "\"{text}\" is no size of a physical block; it is 512 or 4096"
         )),
     }
 }

@@ -185,6 +185,7 @@ async fn serve_standalone(arguments: IscsiServeArguments) -> Result<ExitCode> {
         image: arguments.image,
         overlay: arguments.overlay,
         read_only: arguments.read_only,
+        geometry: arguments.physical_block,
         iqn: arguments.iqn,
         thin: arguments.thin,
         chap: None,

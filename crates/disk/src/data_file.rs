@@ -114,6 +114,18 @@ impl DataFile {
         Ok(())
     }
 
+    /// Whether `offset` holds data, and for how many bytes from there (at most `limit`) that is so.
+    pub(crate) fn allocation(&self, offset: u64, limit: u64) -> io::Result<(bool, u64)> {
+        match self.seek(SeekFrom::Data(offset))? {
+            Some(data) if data == offset => {
+                let hole = self.seek(SeekFrom::Hole(offset))?;
+                Ok((true, hole.map_or(limit, |hole| limit.min(hole - offset))))
+            }
+            Some(data) => Ok((false, limit.min(data - offset))),
+            None => Ok((false, limit)),
+        }
+    }
+
     /// The next data or hole; none past the last data.
     fn seek(&self, to: SeekFrom) -> io::Result<Option<u64>> {
         match rustix::fs::seek(self.file.reader(), to) {

@@ -42,6 +42,13 @@ pub trait BlockDevice: BlockRead {
     /// As [`write_at`](Self::write_at).
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()>;
 
+    /// Whether the byte at `offset` takes space in the store, and for how many bytes from there (at least 1, at most
+    /// `limit`) that is so. What takes none reads as zeros. May wait for the store.
+    ///
+    /// # Errors
+    /// If the store fails or the range is outside the device.
+    fn allocation(&self, offset: u64, limit: u64) -> io::Result<(bool, u64)>;
+
     /// Makes everything written so far survive a power cut (for volatile disks: does nothing).
     /// May take long: call it from a thread that may wait.
     ///

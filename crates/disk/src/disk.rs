@@ -314,6 +314,21 @@ impl BlockDevice for Disk {
         )
     }
 
+    /// A discarded block is in the map, but a hole of the data file.
+    fn allocation(&self, offset: u64, limit: u64) -> io::Result<(bool, u64)> {
+        check_range(self.size_bytes(), offset, limit)?;
+        self.check_readable()?;
+        let block = offset / BLOCK_BYTES;
+        let end = (offset + limit).div_ceil(BLOCK_BYTES);
+        let (held, run) = self.overlay.map.run(block, end - block);
+        let bytes = |run: u64| ((block + run) * BLOCK_BYTES - offset).min(limit);
+        if held {
+            return self.overlay.data.allocation(offset, bytes(run));
+        }
+        let (layer, run) = self.base.locate(block, run);
+        Ok((layer.is_some(), bytes(run)))
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.check_writable()?;
         let Some(durable) = &self.overlay.durable else {

@@ -99,6 +99,11 @@ impl BlockDevice for RawDisk {
         }
     }
 
+    fn allocation(&self, offset: u64, limit: u64) -> io::Result<(bool, u64)> {
+        check_range(self.size_bytes, offset, limit)?;
+        self.data.allocation(offset, limit)
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.data.sync_data().inspect_err(|error| {
             self.read_only.store(true, Ordering::Release);

@@ -101,13 +101,13 @@ fn block_limits(unit: &LogicalUnit) -> Vec<u8> {
     let mut body = vec![0; 60];
     body[0] = 0x01; // WSNZ
     body[1] = limits.compare_and_write_blocks_max;
-    body[2..4].copy_from_slice(&(1_u16 << crate::PHYSICAL_BLOCK_EXPONENT).to_be_bytes());
+    body[2..4].copy_from_slice(&(1_u16 << crate::GRANULARITY_EXPONENT).to_be_bytes());
     body[4..8].copy_from_slice(&limits.transfer_blocks_max.to_be_bytes());
     body[8..12].copy_from_slice(&limits.transfer_blocks_optimal.to_be_bytes());
     if unit.thin {
         body[16..20].copy_from_slice(&limits.unmap_blocks_max.to_be_bytes());
         body[20..24].copy_from_slice(&limits.unmap_descriptors_max.to_be_bytes());
-        body[24..28].copy_from_slice(&(1_u32 << crate::PHYSICAL_BLOCK_EXPONENT).to_be_bytes());
+        body[24..28].copy_from_slice(&(1_u32 << crate::GRANULARITY_EXPONENT).to_be_bytes());
         body[28] = 0x80; // UGAVALID, alignment 0
     }
     body[32..40].copy_from_slice(&limits.write_same_blocks_max.to_be_bytes());

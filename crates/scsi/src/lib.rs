@@ -28,10 +28,10 @@ pub use persistent::{
 };
 pub use reservation::Reservation;
 pub use sense::{FieldPointer, Sense, SenseKey};
-pub use unit::{BLOCK_LIMITS, BlockLimits, LogicalUnit, lun_number};
+pub use unit::{BLOCK_LIMITS, BlockLimits, LbaExtent, LogicalUnit, lba_status, lun_number};
 
 /// Size of a logical block in bytes.
 pub const LOGICAL_BLOCK_BYTES: u64 = 512;
 
-/// Logical blocks in a physical block, as a power of two: 4 KiB, the unit in which overlays work.
-pub const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
+/// Logical blocks in the unit in which space is kept and given back, as a power of two: 4 KiB.
+pub const GRANULARITY_EXPONENT: u8 = 3;

@@ -1,7 +1,7 @@
 //! A logical unit as its initiator sees it, and the answers that need no data of the disk.
 
 use crate::command::{Medium, Query};
-use crate::{LOGICAL_BLOCK_BYTES, ModeState, PHYSICAL_BLOCK_EXPONENT, Sense};
+use crate::{LOGICAL_BLOCK_BYTES, ModeState, Sense};
 use crate::{inquiry, mode, opcodes};
 
 /// Limits that the block limits VPD page states and the decoder enforces.
@@ -47,6 +47,8 @@ pub struct LogicalUnit {
     pub target_name: String,
     /// Size in logical blocks.
     pub capacity_blocks: u64,
+    /// Logical blocks in a physical block, as a power of two: 3 for 512e, 0 for 512n.
+    pub physical_block_exponent: u8,
     /// True if the disk cannot be written at all.
     pub read_only: bool,
     /// True if UNMAP gives space back.
@@ -153,23 +155,41 @@ impl LogicalUnit {
         let last = self.capacity_blocks.saturating_sub(1);
         data[..8].copy_from_slice(&last.to_be_bytes());
         data[8..12].copy_from_slice(&(LOGICAL_BLOCK_BYTES as u32).to_be_bytes());
-        data[13] = PHYSICAL_BLOCK_EXPONENT;
+        data[13] = self.physical_block_exponent;
         if self.thin {
             data[14] = LBPME | LBPRZ;
         }
         data
     }
+}
 
-    /// The parameter data of GET LBA STATUS for one extent: `blocks` from `lba` that are all
-    /// mapped or all not.
-    pub fn lba_status(lba: u64, blocks: u32, mapped: bool) -> Vec<u8> {
-        let mut data = vec![0; 24];
-        data[3] = 20;
-        data[8..16].copy_from_slice(&lba.to_be_bytes());
-        data[16..20].copy_from_slice(&blocks.to_be_bytes());
-        data[20] = u8::from(!mapped);
-        data
+/// Consecutive blocks that are all mapped or all not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LbaExtent {
+    /// How many.
+    pub blocks: u64,
+    /// False if they take no space and read as zeros.
+    pub mapped: bool,
+}
+
+/// The parameter data of GET LBA STATUS (SBC-3 §5.6.2) for extents that follow each other from `lba` on, cut to the allocation
+/// length.
+pub fn lba_status(mut lba: u64, extents: &[LbaExtent], allocation: u32) -> Vec<u8> {
+    let mut data = vec![0; 8];
+    for extent in extents {
+        // What does not fit into 32 bits is reported up to there; the initiator asks again.
+        let blocks = u32::try_from(extent.blocks).unwrap_or(u32::MAX);
+        data.extend_from_slice(&lba.to_be_bytes());
+        data.extend_from_slice(&blocks.to_be_bytes());
+        data.extend_from_slice(&[u8::from(!extent.mapped), 0, 0, 0]);
+        if u64::from(blocks) < extent.blocks {
+            break;
+        }
+        lba += extent.blocks;
     }
+    let following = u32::try_from(data.len() - 4).unwrap_or(u32::MAX);
+    data[..4].copy_from_slice(&following.to_be_bytes());
+    truncated(data, allocation)
 }
 
 /// The number of a logical unit in the first level of an 8-byte LUN field; none if the field uses

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dess_model::Secret;
-use dess_target::{StandaloneOptions, serve_file};
+use dess_target::{Geometry, StandaloneOptions, serve_file};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         image: PathBuf::from(image),
         overlay: None,
         read_only: false,
+        geometry: Geometry::Native,
         iqn,
         thin: false,
         chap: None,

@@ -19,4 +19,4 @@ mod standalone;
 
 pub use error::ServeError;
 pub use service::{TargetOptions, serve};
-pub use standalone::{StandaloneOptions, serve_file};
+pub use standalone::{Geometry, StandaloneOptions, serve_file};

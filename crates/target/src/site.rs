@@ -10,7 +10,7 @@ use dess_iscsi::{
 };
 use dess_model::host::{Paths, SnapshotReader};
 use dess_model::{ClientEntry, ClientId, ControlError, LoginKind, SiteSnapshot};
-use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
+use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 
 use crate::boots::Boots;
 use crate::engine::Unit;
@@ -113,6 +113,7 @@ fn unit_of(client: &ClientEntry, disk: &Arc<Disk>, known: Option<&Arc<Unit>>) ->
         naa: client.disk.naa,
         target_name: client.iscsi.target_iqn.clone(),
         capacity_blocks: device.size_bytes() / LOGICAL_BLOCK_BYTES,
+        physical_block_exponent: GRANULARITY_EXPONENT,
         read_only: false,
         thin: true,
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dess_disk::{BlockDevice, RawDisk, RawOverlay};
 use dess_iscsi::{Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, TargetPortals};
 use dess_model::Secret;
-use dess_scsi::{LOGICAL_BLOCK_BYTES, LogicalUnit};
+use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ pub struct StandaloneOptions {
     pub overlay: Option<PathBuf>,
     /// Refuses writes.
     pub read_only: bool,
+    /// How large the physical blocks are said to be.
+    pub geometry: Geometry,
     /// TargetName.
     pub iqn: String,
     /// Whether UNMAP is offered (it punches holes into the file or the overlay).
@@ -36,6 +38,25 @@ pub struct StandaloneOptions {
     pub chap: Option<(String, Secret)>,
     /// Threads for reads that are not in memory, and as many for flushes.
     pub disk_threads: usize,
+}
+
+/// Size of the physical blocks that a disk states beside its logical ones of 512 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Geometry {
+    /// 512n: physical blocks of 512 bytes, as the usual raw image has been made for.
+    #[default]
+    Native,
+    /// 512e: physical blocks of 4096 bytes, as the disks of a site have.
+    Emulated,
+}
+
+impl Geometry {
+    fn physical_block_exponent(self) -> u8 {
+        match self {
+            Self::Native => 0,
+            Self::Emulated => GRANULARITY_EXPONENT,
+        }
+    }
 }
 
 /// The one disk of standalone mode.
@@ -70,6 +91,7 @@ pub async fn serve_file(
         naa,
         target_name: options.iqn.clone(),
         capacity_blocks: device.size_bytes() / LOGICAL_BLOCK_BYTES,
+        physical_block_exponent: options.geometry.physical_block_exponent(),
         read_only: options.read_only,
         thin: options.thin,
     };

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use dess_target::{StandaloneOptions, serve_file};
+use dess_target::{Geometry, StandaloneOptions, serve_file};
 use support::initiator::{Initiator, Login, cdb_10};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ fn child_that_serves_a_file() {
         image: image.into(),
         overlay: None,
         read_only: false,
+        geometry: Geometry::Native,
         iqn: IQN.into(),
         thin: true,
         chap: None,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use dess_model::Secret;
-use dess_target::{ServeError, StandaloneOptions, serve_file};
+use dess_target::{Geometry, ServeError, StandaloneOptions, serve_file};
 use support::initiator::{Initiator, Login};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -62,6 +62,7 @@ fn options(image: &Path) -> StandaloneOptions {
         image: image.to_owned(),
         overlay: None,
         read_only: false,
+        geometry: Geometry::Native,
         iqn: IQN.into(),
         thin: true,
         chap: None,

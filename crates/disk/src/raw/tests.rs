@@ -164,3 +164,47 @@ fn a_file_written_in_place_holds_what_was_written() {
     let read_only = RawDisk::open(&place.file, true).unwrap();
     assert!(read_only.write_at(0, &[0; 512]).is_err());
 }
+
+/// The extents of the whole disk as (starts at, allocated).
+fn extents(disk: &dyn BlockDevice) -> Vec<(u64, bool)> {
+    let mut found: Vec<(u64, bool)> = Vec::new();
+    let mut offset = 0;
+    while offset < disk.size_bytes() {
+        let (allocated, run) = disk.allocation(offset, disk.size_bytes() - offset).unwrap();
+        if found.last().is_none_or(|last| last.1 != allocated) {
+            found.push((offset, allocated));
+        }
+        offset += run;
+    }
+    found
+}
+
+#[test]
+fn allocation_follows_writes_and_discards() {
+    let place = Place::new();
+    let sparse = File::create(&place.file).unwrap();
+    sparse.set_len(1 << 20).unwrap();
+    sparse.write_all_at(&[1; 65536], 131_072).unwrap();
+    let overlay = place.open().unwrap();
+    let disk = overlay.disk.as_ref();
+    let untouched = [(0, false), (131_072, true), (196_608, false)];
+    assert_eq!(extents(disk), untouched);
+    disk.write_at(8192, &[2; 4096]).unwrap();
+    disk.write_zeroes(135_168, 8192).unwrap();
+    let expected = [
+        (0, false),
+        (8192, true),
+        (12_288, false),
+        (131_072, true),
+        (135_168, false),
+        (143_360, true),
+        (196_608, false),
+    ];
+    assert_eq!(extents(disk), expected);
+    assert_eq!(disk.allocation(8704, 512).unwrap(), (true, 512));
+    drop(overlay);
+    let raw = RawDisk::open(&place.file, false).unwrap();
+    assert_eq!(extents(&raw), untouched);
+    raw.write_zeroes(131_072, 65536).unwrap();
+    assert_eq!(extents(&raw), [(0, false)]);
+}

@@ -6,6 +6,7 @@ fn unit() -> LogicalUnit {
         naa: 3 << 60,
         target_name: "iqn.2026-01.test:a".into(),
         capacity_blocks: 4096,
+        physical_block_exponent: 3,
         read_only: false,
         thin: true,
     }

@@ -8,6 +8,7 @@ fn unit() -> LogicalUnit {
         naa: 0x3001_0203_0405_0607,
         target_name: "iqn.2026-01.test:seat1".into(),
         capacity_blocks: 1 << 21,
+        physical_block_exponent: 3,
         read_only: false,
         thin: true,
     }
@@ -67,6 +68,20 @@ fn capacity_says_thin_and_512e() {
         data[..16],
         [0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0, 0, 2, 0, 0, 3, 0xc0, 0]
     );
+}
+
+#[test]
+fn lba_status_lists_extents_up_to_the_allocation_length() {
+    let extents = [(8, true), (1 << 33, false), (8, true)];
+    let extents = extents.map(|(blocks, mapped)| LbaExtent { blocks, mapped });
+    let data = lba_status(16, &extents, 64);
+    let mut expected = vec![0, 0, 0, 36, 0, 0, 0, 0];
+    expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 8, 0, 0, 0, 0]);
+    // The second has more blocks than the field holds, so it is the last.
+    expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 24]);
+    expected.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
+    assert_eq!(data, expected);
+    assert_eq!(lba_status(16, &extents, 24), expected[..24]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dess_disk::BlockDevice;
 use dess_scsi::{
-    BlockRange, Comparison, LOGICAL_BLOCK_BYTES, LogicalUnit, Medium, Sense, unmap_ranges,
+    BlockRange, Comparison, LOGICAL_BLOCK_BYTES, LbaExtent, Medium, Sense, lba_status, unmap_ranges,
 };
 
 use super::{Access, Fault, Lane, Span, Unit};
@@ -99,7 +99,7 @@ pub(crate) fn carry_out(unit: &Unit, work: &Work) -> Result<Outcome, Failure> {
             let data = read_piece(device, range.offset_bytes(), length(range))?;
             return Ok(Outcome::Data(data));
         }
-        Medium::LbaStatus { lba, allocation } => return Ok(lba_status(unit, lba, allocation)),
+        Medium::LbaStatus { lba, allocation } => return lba_extents(unit, lba, allocation),
         Medium::Write { range, fua } => {
             write(device, range, data)?;
             flush_if(device, fua)?;
@@ -324,11 +324,51 @@ fn unmap(unit: &Unit, stated: u32, data: &[Bytes]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything is reported as mapped: that is always right, if not always the whole truth.
-fn lba_status(unit: &Unit, lba: u64, allocation: u32) -> Outcome {
-    let left = unit.description.capacity_blocks - lba;
-    let blocks = u32::try_from(left).unwrap_or(u32::MAX);
-    let mut data = LogicalUnit::lba_status(lba, blocks, true);
-    data.truncate(allocation as usize);
-    Outcome::Data(data.into())
+/// Most descriptors of one answer: a fragmented disk has more, and the initiator asks again.
+const LBA_EXTENTS_MAX: usize = 256;
+/// Most places of the store that are looked at for one answer; neighbours that are alike count as one extent.
+const LBA_STEPS_MAX: usize = 4096;
+/// Bytes of the answer's header, and of a descriptor.
+const LBA_HEADER_BYTES: usize = 8;
+const LBA_DESCRIPTOR_BYTES: usize = 16;
+
+/// The extents of the disk as the store has them, from `lba` on.
+fn lba_extents(unit: &Unit, lba: u64, allocation: u32) -> Result<Outcome, Failure> {
+    let wanted = (allocation as usize).saturating_sub(LBA_HEADER_BYTES);
+    let wanted = wanted
+        .div_ceil(LBA_DESCRIPTOR_BYTES)
+        .clamp(1, LBA_EXTENTS_MAX);
+    let mut extents: Vec<LbaExtent> = Vec::new();
+    let mut offset = lba * LOGICAL_BLOCK_BYTES;
+    let end = unit.description.capacity_bytes();
+    for _ in 0..LBA_STEPS_MAX {
+        if offset >= end {
+            break;
+        }
+        let length = end - offset;
+        let found = unit.device.allocation(offset, length);
+        let (mapped, bytes) = found.map_err(|source| Fault::Read {
+            offset,
+            length,
+            source,
+        })?;
+        // A block that takes space in part takes space.
+        let bytes = match mapped {
+            true => bytes.next_multiple_of(LOGICAL_BLOCK_BYTES),
+            false => bytes - bytes % LOGICAL_BLOCK_BYTES,
+        };
+        let (mapped, bytes) = match bytes {
+            0 => (true, LOGICAL_BLOCK_BYTES),
+            _ => (mapped, bytes),
+        };
+        let blocks = bytes / LOGICAL_BLOCK_BYTES;
+        let full = extents.len() == wanted;
+        match extents.last_mut() {
+            Some(last) if last.mapped == mapped => last.blocks += blocks,
+            _ if full => break,
+            _ => extents.push(LbaExtent { blocks, mapped }),
+        }
+        offset += bytes;
+    }
+    Ok(Outcome::Data(lba_status(lba, &extents, allocation).into()))
 }
