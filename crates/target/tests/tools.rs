@@ -8,66 +8,13 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use dess_model::Secret;
-use dess_target::{Geometry, ServeError, StandaloneOptions, serve_file};
-use support::initiator::{Initiator, Login};
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use support::standalone::{IQN, Standalone};
 
-const IQN: &str = "iqn.2026-01.test:file";
-const DISK_BYTES: u64 = 64 << 20;
-
-struct Disk {
-    address: SocketAddr,
-    image: PathBuf,
-    _directory: tempfile::TempDir,
-    _runtime: Runtime,
-}
-
-impl Disk {
-    fn serve(change: impl FnOnce(&mut StandaloneOptions)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let image = directory.path().join("disk.raw");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(DISK_BYTES)
-            .unwrap();
-        let mut options = options(&image);
-        change(&mut options);
-        let runtime = Runtime::new().unwrap();
-        let (ready, bound) = oneshot::channel();
-        runtime.spawn(serve_file(options, ready, CancellationToken::new()));
-        let address = runtime.block_on(bound).unwrap()[0];
-        Self {
-            address,
-            image,
-            _directory: directory,
-            _runtime: runtime,
-        }
-    }
-
-    fn url(&self, credentials: &str) -> String {
-        format!("iscsi://{credentials}{}/{IQN}/0", self.address)
-    }
-}
-
-fn options(image: &Path) -> StandaloneOptions {
-    StandaloneOptions {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        image: image.to_owned(),
-        overlay: None,
-        read_only: false,
-        geometry: Geometry::Native,
-        iqn: IQN.into(),
-        thin: true,
-        chap: None,
-        disk_threads: 2,
-    }
+fn url(disk: &Standalone, credentials: &str) -> String {
+    format!("iscsi://{credentials}{}/{IQN}/0", disk.address)
 }
 
 /// Runs a tool with a time limit; it is a dependency of these tests, so its absence is a failure.
@@ -87,25 +34,28 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn libiscsi_finds_the_disk_and_reads_its_identity() {
-    let disk = Disk::serve(|_| {});
+    let disk = Standalone::serve(|_| {});
     let portal = format!("iscsi://{}", disk.address);
     let list = text(&tool("iscsi-ls", &["-s", &portal]));
     assert!(list.contains(IQN), "{list}");
     assert!(list.contains("Lun:0"), "{list}");
-    let inquiry = text(&tool("iscsi-inq", &[&disk.url("")]));
+    let inquiry = text(&tool("iscsi-inq", &[&url(&disk, "")]));
     assert!(inquiry.contains("Vendor:DESS"), "{inquiry}");
-    let page = text(&tool("iscsi-inq", &["-e", "1", "-c", "128", &disk.url("")]));
+    let page = text(&tool(
+        "iscsi-inq",
+        &["-e", "1", "-c", "128", &url(&disk, "")],
+    ));
     assert!(page.contains("Unit Serial Number:["), "{page}");
-    let capacity = text(&tool("iscsi-readcapacity16", &[&disk.url("")]));
+    let capacity = text(&tool("iscsi-readcapacity16", &[&url(&disk, "")]));
     assert!(capacity.contains("Total size:67108864"), "{capacity}");
 }
 
 #[test]
 fn chap_lets_in_whom_it_shall() {
-    let disk = Disk::serve(|options| {
+    let disk = Standalone::serve(|options| {
         options.chap = Some(("user".into(), Secret::new("a-long-secret")));
     });
-    let inquiry = |credentials: &str| tool("iscsi-inq", &[&disk.url(credentials)]);
+    let inquiry = |credentials: &str| tool("iscsi-inq", &[&url(&disk, credentials)]);
     assert!(inquiry("user%a-long-secret@").status.success());
     assert!(!inquiry("user%a-wrong-secret@").status.success());
     assert!(!inquiry("other%a-long-secret@").status.success());
@@ -114,7 +64,7 @@ fn chap_lets_in_whom_it_shall() {
 
 #[test]
 fn qemu_writes_and_reads_back_through_its_own_driver() {
-    let disk = Disk::serve(|_| {});
+    let disk = Standalone::serve(|_| {});
     let output = tool(
         "qemu-io",
         &[
@@ -142,7 +92,7 @@ fn qemu_writes_and_reads_back_through_its_own_driver() {
             "read -P 0 6M 64k",
             "-c",
             "read -P 0x5a 7M 3M",
-            &disk.url(""),
+            &url(&disk, ""),
         ],
     );
     let said = text(&output);
@@ -155,8 +105,8 @@ fn qemu_writes_and_reads_back_through_its_own_driver() {
 
 #[test]
 fn a_read_only_disk_refuses_writes_and_says_so() {
-    let disk = Disk::serve(|options| options.read_only = true);
-    let mut session = Initiator::login(&login(&disk, 1)).unwrap();
+    let disk = Standalone::serve(|options| options.read_only = true);
+    let mut session = disk.login(1);
     session.become_ready().unwrap();
     let refused = session.write(0, &[1; 512]).unwrap();
     assert_eq!(refused.status, 2);
@@ -165,30 +115,4 @@ fn a_read_only_disk_refuses_writes_and_says_so() {
         .command(&[0x1a, 0, 0x3f, 0, 255, 0], &[], 255)
         .unwrap();
     assert_eq!(mode.data[2] & 0x80, 0x80);
-}
-
-fn login(disk: &Disk, number: u16) -> Login {
-    Login {
-        portal: disk.address,
-        initiator: "iqn.2026-01.test:initiator".into(),
-        target: IQN.into(),
-        isid: [0x80, 0, 0, 0, (number >> 8) as u8, number as u8],
-        chap: None,
-    }
-}
-
-#[test]
-fn a_taken_port_is_named_with_what_to_do() {
-    let disk = Disk::serve(|_| {});
-    let mut options = options(&disk.image);
-    options.listen = vec![disk.address];
-    let runtime = Runtime::new().unwrap();
-    let (ready, _) = oneshot::channel();
-    let error = runtime
-        .block_on(serve_file(options, ready, CancellationToken::new()))
-        .unwrap_err();
-    assert!(matches!(error, ServeError::Bind { .. }));
-    let said = error.to_string();
-    assert!(said.contains(&disk.address.to_string()), "{said}");
-    assert!(said.contains("another program has the port"), "{said}");
 }

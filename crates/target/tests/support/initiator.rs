@@ -19,6 +19,10 @@ pub struct Login {
     pub chap: Option<(String, String)>,
 }
 
+/// Task management functions (RFC 7143 §11.5.1).
+pub const CLEAR_TASK_SET: u8 = 4;
+pub const LOGICAL_UNIT_RESET: u8 = 5;
+
 /// A login that was refused, by its status, or a broken connection.
 #[derive(Debug)]
 pub enum LoginError {
@@ -155,6 +159,37 @@ impl Initiator {
         let bytes = self.command_pdu(cdb, data, expected);
         self.stream.write_all(&bytes)?;
         Ok(itt)
+    }
+
+    /// Sends a WRITE (10) and, in the same piece, an immediate LOGICAL UNIT RESET; returns the tags of both.
+    pub fn write_and_reset(&mut self, lba: u32, data: &[u8]) -> io::Result<(u32, u32)> {
+        let write = self.itt;
+        let cdb = cdb_10(0x2a, lba, (data.len() / 512) as u16);
+        let mut bytes = self.command_pdu(&cdb, data, data.len() as u32);
+        bytes.extend(self.management_pdu(LOGICAL_UNIT_RESET));
+        self.stream.write_all(&bytes)?;
+        Ok((write, write + 1))
+    }
+
+    /// Carries out a task management function on LUN 0; returns its response.
+    pub fn manage(&mut self, function: u8) -> io::Result<u8> {
+        let bytes = self.management_pdu(function);
+        self.stream.write_all(&bytes)?;
+        let answer = self.receive()?;
+        assert_eq!(answer.bhs[0] & 0x3f, 0x22, "a task management response");
+        Ok(answer.bhs[2])
+    }
+
+    fn management_pdu(&mut self, function: u8) -> Vec<u8> {
+        let mut bhs = [0; 48];
+        bhs[0] = 0x42;
+        bhs[1] = 0x80 | function;
+        bhs[16..20].copy_from_slice(&self.itt.to_be_bytes());
+        self.itt += 1;
+        bhs[20..24].copy_from_slice(&u32::MAX.to_be_bytes());
+        bhs[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        bhs[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+        encode(bhs, &[])
     }
 
     /// Waits for the end of the oldest command.

@@ -5,3 +5,4 @@
 
 pub mod initiator;
 pub mod room;
+pub mod standalone;
