@@ -1,6 +1,7 @@
 //! Services measured beside their peers, in one run on one machine, as ratios.
 
 mod dhcp;
+mod iscsi;
 mod room;
 mod tftp;
 
@@ -27,6 +28,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Reads and writes beside tgt (own load generator, iscsi-perf, qemu-img).
+    Iscsi(iscsi::IscsiArguments),
 }
 
 pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
@@ -35,6 +38,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
     match &arguments.what {
         What::Dhcp(arguments) => dhcp::bench(arguments),
         What::Tftp { rounds } => tftp::bench(*rounds),
+        What::Iscsi(arguments) => iscsi::bench(arguments),
     }
 }
 
@@ -48,6 +52,13 @@ fn install_peers() -> Result<()> {
         ("/usr/sbin/dnsmasq", "dnsmasq-base"),
         ("/usr/bin/atftp", "atftp"),
         ("/usr/bin/curl", "curl"),
+        ("/usr/sbin/tgtd", "tgt"),
+        ("/usr/bin/iscsi-perf", "libiscsi-bin"),
+        ("/usr/bin/qemu-img", "qemu-utils"),
+        (
+            "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
+            "qemu-block-extra",
+        ),
     ];
     let missing: Vec<&str> = programs
         .into_iter()
