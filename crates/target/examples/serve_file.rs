@@ -1,4 +1,4 @@
-//! Serves one raw file: `serve_file ADDR:PORT IMAGE IQN [--read-only] [--thin] [--chap USER:SECRET]`.
+//! Serves one raw file: `serve_file ADDR:PORT IMAGE IQN [--read-only] [--thin] [--overlay DIR] [--chap USER:SECRET]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let usage = "serve_file ADDR:PORT IMAGE IQN [--read-only] [--thin] [--chap USER:SECRET]";
+    let usage = "serve_file ADDR:PORT IMAGE IQN [--read-only] [--thin] [--overlay DIR] [--chap USER:SECRET]";
     let (Some(listen), Some(image), Some(iqn)) = (words.next(), words.next(), words.next()) else {
         return Err(usage.into());
     };
@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match word.as_str() {
             "--read-only" => options.read_only = true,
             "--thin" => options.thin = true,
+            "--overlay" => options.overlay = Some(words.next().ok_or(usage)?.into()),
             "--chap" => {
                 let pair = words.next().ok_or(usage)?;
                 let (user, secret) = pair.split_once(':').ok_or(usage)?;

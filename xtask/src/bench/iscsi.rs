@@ -46,6 +46,9 @@ pub(crate) struct IscsiArguments {
     /// Where the disks are [default: target/bench-iscsi].
     #[arg(long)]
     directory: Option<PathBuf>,
+    /// A `dess` program that was built before [default: built now].
+    #[arg(long)]
+    dess: Option<PathBuf>,
     /// Put the result into docs/performance.md.
     #[arg(long)]
     write: bool,
@@ -87,7 +90,10 @@ pub(super) fn bench(arguments: &IscsiArguments) -> Result<()> {
         let mut optimised = cargo(&["run", "--release", "--quiet", "--package", "xtask", "--"]);
         return run(optimised.args(std::env::args_os().skip(1)));
     }
-    let dess = build_dess(true)?;
+    let dess = match &arguments.dess {
+        Some(dess) => dess.clone(),
+        None => build_dess(true)?,
+    };
     let directory = match &arguments.directory {
         Some(directory) => directory.clone(),
         None => target_directory().join("bench-iscsi"),
@@ -118,6 +124,7 @@ pub(super) fn bench(arguments: &IscsiArguments) -> Result<()> {
 fn rows(arguments: &IscsiArguments) -> Vec<Row> {
     use Operation::{Read, Write};
     use Order::{Random, Sequential};
+    // Reads first: the writes scatter the overlay.
     let loads: [(&str, _, _, u32, u32, &[u16]); 6] = [
         ("4 KiB random read, QD1", Read, Random, 4096, 1, &[1]),
         (
@@ -127,14 +134,6 @@ fn rows(arguments: &IscsiArguments) -> Vec<Row> {
             4096,
             32,
             &[1, 16, 64],
-        ),
-        (
-            "4 KiB random write, QD32",
-            Write,
-            Random,
-            4096,
-            32,
-            &[1, 16],
         ),
         ("64 KiB random read, QD16", Read, Random, 65536, 16, &[1]),
         (
@@ -152,6 +151,14 @@ fn rows(arguments: &IscsiArguments) -> Vec<Row> {
             1 << 20,
             8,
             &[1],
+        ),
+        (
+            "4 KiB random write, QD32",
+            Write,
+            Random,
+            4096,
+            32,
+            &[1, 16],
         ),
     ];
     let mut rows = Vec::new();

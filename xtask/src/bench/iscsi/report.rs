@@ -135,8 +135,7 @@ impl Report {
     }
 }
 
-const FIGURES_HEAD: &str =
-    "| load | sessions | server | rate | CPU us/command | p50 us | p99 us | RSS MiB |\n\
+const FIGURES_HEAD: &str = "| load | sessions | server | rate | CPU us/command | p50 us | p99 us | RSS MiB |\n\
      |---|--:|---|--:|--:|--:|--:|--:|\n";
 
 fn add_figures(table: &mut String, row: Row, cell: &Cell) {

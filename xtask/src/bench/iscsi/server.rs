@@ -73,7 +73,7 @@ impl Server {
         };
         server.wait()?;
         if kind.is_tgt() {
-            configure_tgt(address.port(), image)?;
+            configure_tgt(address, image)?;
         }
         Ok(server)
     }
@@ -122,9 +122,9 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if self.kind.is_tgt() {
-            let port = self.portal.address.port();
-            let _ = fs::remove_file(format!("/var/run/tgtd/socket.{port}"));
-            let _ = fs::remove_file(format!("/var/run/tgtd/socket.{port}.lock"));
+            let socket = format!("/var/run/tgtd/socket.{}", control(self.portal.address));
+            let _ = fs::remove_file(format!("{socket}.lock"));
+            let _ = fs::remove_file(socket);
         }
     }
 }
@@ -151,7 +151,7 @@ fn start_dess(
 fn start_tgt(directory: &Path, address: SocketAddr, threads: usize) -> Result<Child> {
     let mut command = Command::new("tgtd");
     command
-        .args(["-f", "-C", &address.port().to_string()])
+        .args(["-f", "-C", &control(address).to_string()])
         .args(["-t", &threads.to_string()])
         .arg("--iscsi")
         .arg(format!("portal={address}"));
@@ -168,30 +168,24 @@ fn start(command: &mut Command, log: &Path) -> Result<Child> {
         .with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
-fn configure_tgt(control: u16, image: &Path) -> Result<()> {
+/// Number of a daemon's control socket, which tells it from others; at most 32767.
+fn control(address: SocketAddr) -> u16 {
+    address.port() & 0x7fff
+}
+
+fn configure_tgt(address: SocketAddr, image: &Path) -> Result<()> {
     let store = image.display().to_string();
-    let steps: [&[&str]; 3] = [
-        &["--mode", "target", "--op", "new", "--tid", "1", "-T", IQN],
-        &["--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL"],
-        &[
-            "--mode",
-            "logicalunit",
-            "--op",
-            "new",
-            "--tid",
-            "1",
-            "--lun",
-            "1",
-            "--bstype",
-            "rdwr",
-            "-b",
-            &store,
-        ],
-    ];
-    for step in steps {
+    let target = "--mode target --op new --tid 1 -T";
+    let access = "--mode target --op bind --tid 1 -I";
+    let unit = "--mode logicalunit --op new --tid 1 --lun 1 --bstype rdwr -b";
+    for (step, value) in [(target, IQN), (access, "ALL"), (unit, &store)] {
         let mut command = Command::new("tgtadm");
-        command.args(["-C", &control.to_string(), "--lld", "iscsi"]);
-        let output = command.args(step).output().context("cannot run tgtadm")?;
+        command.args(["-C", &control(address).to_string(), "--lld", "iscsi"]);
+        let output = command
+            .args(step.split(' '))
+            .arg(value)
+            .output()
+            .context("cannot run tgtadm")?;
         if !output.status.success() {
             bail!("tgtadm: {}", String::from_utf8_lossy(&output.stderr));
         }

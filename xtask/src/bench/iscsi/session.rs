@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dess_iscsi::pdu::{
-    DataIn, DataOut, HEADER_BYTES, Header, LoginRequest, LoginResponse, ReadyToTransfer,
-    Residual, ScsiRequest, ScsiResponsePdu, Segments, Stage, padding,
+    DataIn, DataOut, HEADER_BYTES, Header, LoginRequest, LoginResponse, ReadyToTransfer, Residual,
+    ScsiRequest, ScsiResponsePdu, Segments, Stage, padding,
 };
 use dess_iscsi::{Lun, text};
 
@@ -248,13 +248,7 @@ impl Session {
                 ensure!(response.response == 0, "the target failed");
                 self.max_cmd_sn = response.sequence.max_cmd_sn;
                 self.exp_stat_sn = response.sequence.stat_sn.wrapping_add(1);
-                self.finish(
-                    response.itt,
-                    response.status,
-                    response.residual,
-                    now,
-                    done,
-                )?;
+                self.finish(response.itt, response.status, response.residual, now, done)?;
             }
             R2T => self.answer_r2t(&ReadyToTransfer::decode(header)?),
             other => bail!("unexpected PDU {other:#04x}"),
@@ -339,11 +333,7 @@ fn transfer_cdb(operation: Operation, offset: u64, length: u32) -> [u8; 16] {
 }
 
 /// Logs in; what was agreed, and the next StatSN.
-fn negotiate(
-    stream: &mut std::net::TcpStream,
-    target: &str,
-    number: u16,
-) -> Result<(Agreed, u32)> {
+fn negotiate(stream: &mut std::net::TcpStream, target: &str, number: u16) -> Result<(Agreed, u32)> {
     let mut offer = Vec::new();
     let segment = SEGMENT_BYTES_MAX.to_string();
     for (key, value) in [

@@ -67,7 +67,9 @@ fn perf(url: &str, in_flight: &str) -> Result<f64> {
     // It overwrites one line of text: "iops average 12345 (48 MB/s) ...".
     let averages = text.split("iops average ").skip(1);
     let number = averages.filter_map(|rest| rest.split(' ').next()?.parse().ok());
-    number.last().with_context(|| format!("no figure in {text:?}"))
+    number
+        .last()
+        .with_context(|| format!("no figure in {text:?}"))
 }
 
 fn qemu(url: &str) -> Result<f64> {
