@@ -6,6 +6,7 @@
 
 mod room;
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use dess_dhcp::BindingState;
 use dess_model::host::EventReceiver;
 use dess_model::{AddressRange, DhcpMode, DhcpPhase, EventKind, MacAddr};
-use room::{Room, SERVER, event, serve_if_told, site, until};
+use room::{Room, SERVER, crowd, event, serve_if_told, site, until};
 
 /// udhcpc's options that make it look like a BIOS PXE ROM.
 const AS_PXE: &[&str] = &["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"];
@@ -422,4 +423,42 @@ fn a_client_behind_a_real_relay_agent_gets_an_address_of_its_own_network() {
     assert_eq!(firmware.value("router"), Some("10.98.0.254"));
     let system = room.udhcpc("pc", &[]).expect("a lease");
     assert_eq!(system.value("ip"), Some("10.98.0.50"));
+}
+
+#[test]
+fn a_kill_between_offer_and_ack_or_right_after_an_ack_breaks_no_promise() {
+    serve_if_told();
+    crowd::ask_if_told();
+    let name = "a_kill_between_offer_and_ack_or_right_after_an_ack_breaks_no_promise";
+    let room = room("j", &["server", "crowd"]);
+    room.add_address("crowd", "10.99.0.2/24");
+    room.publish(&site(DhcpMode::Server));
+    let mut promised = HashMap::new();
+    // The server dies at the 1st, 4th, 9th ACK while the next card asks already.
+    for (round, acks) in [1, 4, 9].into_iter().enumerate() {
+        let first = 1 + u8::try_from(round).unwrap() * 20;
+        let mut server = Some(room.start(name));
+        let mut told = 0;
+        crowd::let_ask(&room, name, (first, 20), |(card, address)| {
+            let other = promised.insert(address, card);
+            assert_eq!(other, None, "{address} was promised to two");
+            told += 1;
+            if told == acks {
+                server = None;
+            }
+            server.is_some()
+        });
+        assert!(told >= acks, "only {told} ACKs");
+    }
+    // A last time, everybody asks again: each card is told the same as before.
+    let _server = room.start(name);
+    let mut again = HashMap::new();
+    crowd::let_ask(&room, name, (1, 60), |(card, address)| {
+        let other = again.insert(address, card);
+        assert_eq!(other, None, "{address} was promised to two");
+        true
+    });
+    for (address, card) in promised {
+        assert_eq!(again.get(&address), Some(&card), "{address}");
+    }
 }

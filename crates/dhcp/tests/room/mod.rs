@@ -1,5 +1,7 @@
 //! A switch and machines around it, as network namespaces, and the real service in one of them.
 
+pub(crate) mod crowd;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -179,7 +179,7 @@ async fn the_file_does_not_grow_with_a_flood_of_discovers() {
         }
         bench.committer().handle_timeout(now);
     }
-    // 256 offers and as many ends per 30 s: 15360 records an hour, half a mebibyte.
+    // 256 offers and as many ends per 30 s: 30 720 records, not quite a mebibyte.
     assert_eq!(size(), before);
     let records = bench.finish().len();
     assert!((256..=2 * 256 * 61).contains(&records), "{records}");
