@@ -283,3 +283,57 @@ impl ImportError {
         }
     }
 }
+
+/// An export that was not done. There is no file afterwards; what went to a stream is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The version cannot be read.
+    #[error("cannot read the version at byte {offset}")]
+    Version {
+        /// Where in the disk.
+        offset: u64,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot {action} {path}")]
+    Write {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream cannot be written.
+    #[error("cannot write to the stream")]
+    Stream(#[source] io::Error),
+    /// The format cannot hold the disk, or not in this way.
+    #[error("{reason}")]
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The caller asked to stop.
+    #[error("the export was cancelled")]
+    Cancelled,
+}
+
+impl ExportError {
+    pub(crate) fn write(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Write {
+            action,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: reason.into(),
+        }
+    }
+}

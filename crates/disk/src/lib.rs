@@ -4,7 +4,7 @@
 //!   one open version serves all its clients.
 //! - [`Disk`] is what an initiator sees: an overlay on a version. It implements [`BlockDevice`].
 //! - [`DiskStore`] makes, opens, rotates and resets disks; the iSCSI service owns the only one.
-//! - [`import()`] makes versions.
+//! - [`import()`] makes versions, [`export()`] writes them as disk images of other programs.
 //! - [`RawDisk`] and [`RawOverlay`] are one raw file without a store.
 //!
 //! The layout of every file is in `docs/format/`.
@@ -14,6 +14,7 @@ mod data_file;
 mod device;
 mod disk;
 mod error;
+pub mod export;
 mod files;
 pub mod format;
 pub mod import;
@@ -28,7 +29,8 @@ mod version;
 
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};
 pub use disk::{Disk, DiskFigures};
-pub use error::{DiskError, ImportError, RawError, VersionError};
+pub use error::{DiskError, ExportError, ImportError, RawError, VersionError};
+pub use export::{ExportFormat, ExportTarget, export};
 pub use format::ImageFormat;
 pub use import::{ImportRequest, ImportSource, clean_unfinished, import};
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};

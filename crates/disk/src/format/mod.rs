@@ -134,4 +134,4 @@ fn le64(bytes: &[u8], offset: usize) -> Result<u64, HeaderError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

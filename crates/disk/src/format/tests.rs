@@ -11,16 +11,18 @@ use crate::testing::image_bytes;
 const SIZE: usize = 9 << 20;
 
 /// Runs a program of package qemu-utils, without which these tests prove nothing.
-pub(crate) fn qemu(program: &str, args: &[&str]) {
+pub(crate) fn qemu(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
         .args(args)
         .output()
         .unwrap_or_else(|error| panic!("{program} (package qemu-utils) is needed: {error}"));
     assert!(
         output.status.success(),
-        "{program} {args:?}: {}",
+        "{program} {args:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn text(path: &Path) -> &str {

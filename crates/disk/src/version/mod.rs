@@ -180,8 +180,15 @@ impl Version {
     /// True if no layer holds a block of the range, so it is zero without reading.
     pub(crate) fn reads_as_zero(&self, offset: u64, length: u64) -> bool {
         let end = (offset + length).div_ceil(BLOCK_BYTES);
-        let (layer, run) = self.locate(offset / BLOCK_BYTES, end - offset / BLOCK_BYTES);
-        layer.is_none() && offset / BLOCK_BYTES + run >= end
+        let mut block = offset / BLOCK_BYTES;
+        while block < end {
+            let (layer, run) = self.locate(block, end - block);
+            if layer.is_some() {
+                return false;
+            }
+            block += run;
+        }
+        true
     }
 
     /// The layer that holds `block`, and for how many blocks (at most `limit`) that layer does.

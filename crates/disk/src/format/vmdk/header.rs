@@ -10,7 +10,9 @@ pub(crate) const SECTOR_BYTES: u64 = 512;
 pub(crate) const HEADER_BYTES: usize = 512;
 /// The directory's place is told by the footer.
 pub(crate) const DIRECTORY_AT_END: u64 = u64::MAX;
-pub(crate) const FLAG_ZERO_GRAINS: u32 = 1 << 2;
+/// The bytes that newline conversion would change are there.
+pub(crate) const FLAG_NEWLINES: u32 = 1 << 0;
+const FLAG_ZERO_GRAINS: u32 = 1 << 2;
 pub(crate) const FLAG_COMPRESSED: u32 = 1 << 16;
 pub(crate) const FLAG_MARKERS: u32 = 1 << 17;
 /// Bytes that newline conversion would change.
@@ -55,7 +57,7 @@ impl VmdkHeader {
             return refuse(4, format!("VMDK version {version} is not supported"));
         }
         let flags = le32(bytes, 8)?;
-        if flags & 1 != 0 && field::<4>(bytes, 73)? != NEWLINES {
+        if flags & FLAG_NEWLINES != 0 && field::<4>(bytes, 73)? != NEWLINES {
             return refuse(73, "it was transferred as text, which has damaged it");
         }
         let grain_sectors = le64(bytes, 20)?;

@@ -2,7 +2,10 @@
 
 mod header;
 
-pub(crate) use header::{DESCRIPTOR_MAGIC, DIRECTORY_AT_END, HEADER_BYTES, MAGIC, SECTOR_BYTES};
+pub(crate) use header::{
+    DESCRIPTOR_MAGIC, DIRECTORY_AT_END, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, HEADER_BYTES,
+    MAGIC, NEWLINES, SECTOR_BYTES,
+};
 pub use header::{VmdkDescriptor, VmdkExtent, VmdkExtentKind, VmdkHeader};
 
 use super::raw::stored_or_hole;
