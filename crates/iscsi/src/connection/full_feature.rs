@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::error::ProtocolError;
 use super::outbox::Outbox;
-use super::receive::Pdu;
+use super::receive::{Pdu, kept};
 use super::tasks::TaskTable;
 use super::text_exchange::TextExchange;
 use super::window::Place;
@@ -183,7 +183,7 @@ impl FullFeature {
         }
     }
 
-    fn hold(&mut self, pdu: Pdu) -> Result<(), CloseReason> {
+    fn hold(&mut self, mut pdu: Pdu) -> Result<(), CloseReason> {
         if self.held.iter().any(|held| cmd_sn(held) == cmd_sn(&pdu)) {
             return Ok(());
         }
@@ -191,6 +191,7 @@ impl FullFeature {
         if held + pdu.data.len() > HELD_BYTES_MAX {
             return Err(protocol(ProtocolError::TooFarAhead));
         }
+        pdu.data = kept(&pdu.data);
         self.held.push(pdu);
         Ok(())
     }

@@ -12,6 +12,13 @@ const READ_BYTES_MIN: usize = 4096;
 /// Most space for one read.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
+/// The same before the login: anybody may open a connection.
+const READ_BYTES_MAX_BEFORE_LOGIN: usize = 8 * 1024;
+
+/// Shorter data that is kept for as long as the initiator likes is copied: it keeps its whole read
+/// alive otherwise, a multiple of its own size.
+const SHARE_BYTES_MIN: usize = 64 * 1024;
+
 /// Data shorter than this is copied out, so that it does not keep a whole buffer alive.
 const COPY_BYTES_MAX: usize = 1024;
 
@@ -26,6 +33,15 @@ pub(super) struct Pdu {
     pub(super) is_damaged: bool,
 }
 
+/// Received data that waits for more from the initiator.
+pub(super) fn kept(data: &Bytes) -> Bytes {
+    if data.len() < SHARE_BYTES_MIN {
+        Bytes::copy_from_slice(data)
+    } else {
+        data.clone()
+    }
+}
+
 /// The receive buffer.
 pub(super) struct Receive {
     buffer: BytesMut,
@@ -33,6 +49,7 @@ pub(super) struct Receive {
     wanted: usize,
     /// Space offered for the next read.
     read_bytes: usize,
+    read_bytes_max: usize,
     data_bytes_max: usize,
     header_digest: bool,
     data_digest: bool,
@@ -44,6 +61,7 @@ impl Receive {
             buffer: BytesMut::new(),
             wanted: HEADER_BYTES,
             read_bytes: READ_BYTES_MIN,
+            read_bytes_max: READ_BYTES_MAX_BEFORE_LOGIN,
             data_bytes_max: DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH as usize,
             header_digest: false,
             data_digest: false,
@@ -58,6 +76,7 @@ impl Receive {
         data_digest: bool,
     ) {
         self.data_bytes_max = data_bytes_max as usize;
+        self.read_bytes_max = READ_BYTES_MAX;
         self.header_digest = header_digest;
         self.data_digest = data_digest;
     }
@@ -74,7 +93,7 @@ impl Receive {
     /// Notes that bytes were appended: a read that filled its space gets more next time.
     pub(super) fn note_received(&mut self) {
         if self.buffer.len() == self.buffer.capacity() {
-            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+            self.read_bytes = (self.read_bytes * 2).min(self.read_bytes_max);
         }
     }
 

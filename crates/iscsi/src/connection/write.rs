@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::full_feature::FullFeature;
 use super::outbox::Outbox;
-use super::receive::Pdu;
+use super::receive::{Pdu, kept};
 use super::tasks::{Burst, Collecting, DataFault, Task, TaskState};
 use crate::command::{Lun, ScsiCommand, ScsiResponse, TaskAttribute, TaskId};
 use crate::event::{CloseReason, Event};
@@ -142,9 +142,14 @@ impl FullFeature {
         // With InitialR2T=Yes nothing unsolicited follows, whatever the F bit says.
         let has_more = !request.last && !self.parameters.initial_r2t;
         let keeps = received > 0 && fault.is_none();
+        let piece = if received == expected {
+            data
+        } else {
+            kept(&data)
+        };
         Collecting {
             request,
-            pieces: if keeps { vec![data] } else { Vec::new() },
+            pieces: if keeps { vec![piece] } else { Vec::new() },
             received: if keeps { received } else { 0 },
             unsolicited: has_more.then_some(0),
             bursts: VecDeque::new(),
@@ -259,7 +264,7 @@ impl Collecting {
         }
         self.received += data.len() as u32;
         if !data.is_empty() {
-            self.pieces.push(data.clone());
+            self.pieces.push(kept(data));
         }
         if header.last && is_solicited && self.received != end {
             return Err(DataFault::Amount);

@@ -34,6 +34,9 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Longest answer: what an initiator takes that has not declared more (RFC 7143 §13.12).
 const ANSWER_BYTES_MAX: usize = 8192;
 
+/// Most keys that one login may offer besides names and security; the RFC defines about 20.
+const OFFERS_MAX: usize = 128;
+
 /// Most requests of one login. CHAP over two stages needs five.
 const REQUESTS_MAX: u32 = 64;
 
@@ -267,6 +270,9 @@ impl Login {
             self.habits.observe(key, value);
             // Each key is negotiated once (RFC 7143 §6.2); a second answer makes EDK2 give up.
             if self.offered.iter().any(|offered| offered == key) {
+                return Err(LoginStatus::InitiatorError);
+            }
+            if self.offered.len() == OFFERS_MAX {
                 return Err(LoginStatus::InitiatorError);
             }
             self.offered.push(key.to_owned());
