@@ -1,14 +1,16 @@
 //! Portals: bind, accept, and how many connections there may be.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dess_model::{EventKind, Timestamp};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::ConnectionTask;
 use crate::error::ServeError;
@@ -28,79 +30,157 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 /// A peer that acknowledges nothing for this time is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
-/// How often a lack of room is logged.
-const FULL_EVERY: Duration = Duration::from_secs(10);
+/// Whose a crowd is that no peer makes alone.
+const EVERYBODY: &str = "all peers";
+/// How often a failed accept is logged.
+const ACCEPT_FAILURE_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Room for connections.
+///
+/// Those that have not logged in are few, and a new one always gets a place: the one that waits
+/// longest gives way, of the peer that has most. A crowd that connects and says nothing so keeps
+/// nobody out who logs in in the ordinary way.
 pub(crate) struct Places {
     connections: Arc<Semaphore>,
-    half_open: Arc<Semaphore>,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    half_open: Arc<Mutex<HalfOpen>>,
 }
 
 impl Default for Places {
     fn default() -> Self {
         Self {
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            half_open: Arc::new(Semaphore::new(HALF_OPEN_MAX)),
-            peers: Arc::default(),
+            half_open: Arc::default(),
         }
     }
 }
 
-/// A connection's place; it has a second one until its login.
+/// A connection's place; until its login it may have to give way.
 pub(crate) struct Place {
     _connection: OwnedSemaphorePermit,
-    half_open: Option<HalfOpen>,
+    waiting: Option<Waiting>,
 }
 
+/// The connections that have not logged in.
+#[derive(Default)]
 struct HalfOpen {
-    _permit: OwnedSemaphorePermit,
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    last_number: u64,
+    count: usize,
+    /// Of each peer, the oldest first. No peer is without any.
+    peers: HashMap<IpAddr, VecDeque<(u64, Arc<Notify>)>>,
+}
+
+/// One of them.
+struct Waiting {
+    half_open: Arc<Mutex<HalfOpen>>,
     peer: IpAddr,
+    number: u64,
+    gives_way: Arc<Notify>,
+}
+
+/// Why somebody did not get or keep a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Crowded {
+    /// There are as many connections as there may be.
+    Everywhere,
+    /// One peer has too many that have not logged in.
+    Peer,
+    /// All peers together have.
+    HalfOpen,
 }
 
 impl Places {
-    fn take(&self, peer: IpAddr) -> Option<Place> {
-        let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
-        let permit = Arc::clone(&self.half_open).try_acquire_owned().ok()?;
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = peers.entry(peer).or_default();
-        if *open >= HALF_OPEN_PER_PEER_MAX {
-            return None;
-        }
-        *open += 1;
-        drop(peers);
-        Some(Place {
+    /// A place for a connection from `peer`, if there is one, and whether it was crowded.
+    fn take(&self, peer: IpAddr) -> (Option<Place>, Option<Crowded>) {
+        let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return (None, Some(Crowded::Everywhere));
+        };
+        let (number, gives_way, crowded) = lock(&self.half_open).enter(peer);
+        let place = Place {
             _connection: connection,
-            half_open: Some(HalfOpen {
-                _permit: permit,
-                peers: Arc::clone(&self.peers),
+            waiting: Some(Waiting {
+                half_open: Arc::clone(&self.half_open),
                 peer,
+                number,
+                gives_way,
             }),
-        })
+        };
+        (Some(place), crowded)
+    }
+}
+
+impl HalfOpen {
+    fn enter(&mut self, peer: IpAddr) -> (u64, Arc<Notify>, Option<Crowded>) {
+        let own = self.peers.get(&peer).map_or(0, VecDeque::len);
+        let crowded = match own >= HALF_OPEN_PER_PEER_MAX {
+            true => Some((peer, Crowded::Peer)),
+            false if self.count >= HALF_OPEN_MAX => {
+                self.longest().map(|peer| (peer, Crowded::HalfOpen))
+            }
+            false => None,
+        };
+        if let Some((peer, _)) = crowded
+            && let Some(&(number, ref gives_way)) =
+                self.peers.get(&peer).and_then(|queue| queue.front())
+        {
+            gives_way.notify_one();
+            self.leave(peer, number);
+        }
+        self.last_number += 1;
+        self.count += 1;
+        let gives_way = Arc::new(Notify::new());
+        let queue = self.peers.entry(peer).or_default();
+        queue.push_back((self.last_number, Arc::clone(&gives_way)));
+        let crowded = crowded.map(|(_, crowded)| crowded);
+        (self.last_number, gives_way, crowded)
+    }
+
+    /// The peer that has most; of several, the one that waits longest.
+    fn longest(&self) -> Option<IpAddr> {
+        let oldest = |queue: &VecDeque<(u64, _)>| queue.front().map(|&(number, _)| number);
+        self.peers
+            .iter()
+            .max_by_key(|(_, queue)| (queue.len(), Reverse(oldest(queue))))
+            .map(|(&peer, _)| peer)
+    }
+
+    fn leave(&mut self, peer: IpAddr, number: u64) {
+        let Some(queue) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let before = queue.len();
+        queue.retain(|&(other, _)| other != number);
+        self.count -= before - queue.len();
+        if queue.is_empty() {
+            self.peers.remove(&peer);
+        }
     }
 }
 
 impl Place {
     /// The connection has logged in.
     pub(crate) fn logged_in(&mut self) {
-        self.half_open = None;
+        self.waiting = None;
+    }
+
+    /// Resolves when the connection has to give way to another one.
+    pub(crate) async fn gives_way(&self) {
+        match &self.waiting {
+            Some(waiting) => waiting.gives_way.notified().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
-impl Drop for HalfOpen {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = peers.get_mut(&self.peer) {
-            *open -= 1;
-            if *open == 0 {
-                peers.remove(&self.peer);
-            }
-        }
+        lock(&self.half_open).leave(self.peer, self.number);
     }
+}
+
+fn lock(half_open: &Mutex<HalfOpen>) -> MutexGuard<'_, HalfOpen> {
+    half_open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Binds all portals, or none.
@@ -149,13 +229,16 @@ async fn accept(service: Arc<Service>, listener: TcpListener) {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                report_failure(&mut told, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(place) = service.places.take(peer.ip()) else {
-            report_full(&mut told, peer);
+        let (place, crowded) = service.places.take(peer.ip().to_canonical());
+        if let Some(crowded) = crowded {
+            report_crowd(&service, peer, crowded);
+        }
+        let Some(place) = place else {
             continue;
         };
         if let Err(error) = prepare(&socket) {
@@ -168,11 +251,41 @@ async fn accept(service: Arc<Service>, listener: TcpListener) {
     }
 }
 
-/// Says that there is no room, at most once in a while.
-fn report_full(told: &mut Option<Instant>, peer: SocketAddr) {
-    if told.is_none_or(|told| told.elapsed() >= FULL_EVERY) {
+/// Counts a connection that was closed for want of room, and says so once a minute.
+fn report_crowd(service: &Service, peer: SocketAddr, crowded: Crowded) {
+    let peer = peer.ip().to_canonical().to_string();
+    let (who, reason) = match crowded {
+        Crowded::Everywhere => (EVERYBODY, "too many connections"),
+        Crowded::Peer => (
+            peer.as_str(),
+            "too many connections of one peer that have not logged in",
+        ),
+        Crowded::HalfOpen => (EVERYBODY, "too many connections that have not logged in"),
+    };
+    let mut crowds = service
+        .crowds
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let told = crowds.record(Timestamp::now(), who, reason);
+    drop(crowds);
+    let Some(event) = told else {
+        return;
+    };
+    if let EventKind::Malformed { count, .. } = &event {
+        let count = *count;
+        tracing::warn!(
+            crowd.count = count,
+            "{reason}; some are closed, the last for one from {peer}"
+        );
+    }
+    service.report(event);
+}
+
+/// Says that connections cannot be accepted, at most once a minute.
+fn report_failure(told: &mut Option<Instant>, error: &io::Error) {
+    if told.is_none_or(|told| told.elapsed() >= ACCEPT_FAILURE_EVERY) {
         *told = Some(Instant::now());
-        tracing::warn!("too many connections; that from {peer} and others are closed");
+        tracing::warn!(%error, "cannot accept connections");
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dess_disk::{DiskStore, StoreOptions, StorePaths};
-use dess_iscsi::Limits;
+use dess_iscsi::{
+    Access, InitiatorFamily, Limits, LoginIdentity, LoginStatus, TargetDirectory, TargetPortals,
+};
 use dess_model::host::{EventSender, Paths, SnapshotReader, bind_control};
 use dess_model::{EventKind, LoginKind, MalformedTally, PeerTally};
 use dess_scsi::Sense;
@@ -57,8 +59,12 @@ pub(crate) struct Service {
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) malformed: Mutex<MalformedTally>,
+    /// Connections that were closed for want of room.
+    pub(crate) crowds: Mutex<MalformedTally>,
     /// Refused logins, told once per peer and minute.
     pub(crate) refusals: Mutex<PeerTally>,
+    /// Connections that did not log in in time.
+    pub(crate) late_logins: Mutex<PeerTally>,
     pub(crate) limits: Limits,
     events: Option<EventSender>,
     targets: Mutex<HashMap<String, Target>>,
@@ -72,6 +78,9 @@ struct Target {
     unit: Option<Arc<Unit>>,
 }
 
+/// Most sessions of one client: a boot makes two or three, several portals as many each, and dead
+/// ones are kept for a minute.
+const SESSIONS_PER_CLIENT_MAX: usize = 32;
 /// A login must be done within this time; half-open ones are bounded in number besides.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a missing snapshot is looked for.
@@ -177,6 +186,30 @@ pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send
     }
 }
 
+/// The site's targets, and how many sessions each client may have.
+impl TargetDirectory for Service {
+    fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus> {
+        self.site.access(identity)
+    }
+
+    fn admit(&self, identity: &LoginIdentity, family: InitiatorFamily) -> Result<(), LoginStatus> {
+        self.site.admit(identity, family)?;
+        let target = identity.target_name.as_deref();
+        let is_client = |session: &Session| session.client.is_some();
+        let open = self
+            .sessions
+            .count(|session| is_client(session) && Some(session.target.as_str()) == target);
+        match open >= SESSIONS_PER_CLIENT_MAX {
+            true => Err(LoginStatus::OutOfResources),
+            false => Ok(()),
+        }
+    }
+
+    fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals> {
+        self.site.discover(identity)
+    }
+}
+
 impl Service {
     pub(crate) fn start(
         site: Site,
@@ -192,7 +225,9 @@ impl Service {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             malformed: Mutex::new(MalformedTally::new("iscsi")),
+            crowds: Mutex::new(MalformedTally::new("iscsi")),
             refusals: Mutex::default(),
+            late_logins: Mutex::default(),
             limits: Limits {
                 login_timeout: LOGIN_TIMEOUT,
                 ..Limits::default()

@@ -242,6 +242,12 @@ impl Sessions {
             .collect()
     }
 
+    /// How many sessions match.
+    pub(crate) fn count(&self, matches: impl Fn(&Session) -> bool) -> usize {
+        let open = lock(&self.open);
+        open.iter().filter(|session| matches(session)).count()
+    }
+
     /// True if an open session has this handle.
     pub(crate) fn has_tsih(&self, tsih: u16) -> bool {
         lock(&self.open).iter().any(|session| session.tsih == tsih)

@@ -22,7 +22,6 @@ impl ConnectionTask {
             self.expires = Some(Instant::now() + DISCOVERY_MAX);
             return;
         };
-        self.place.logged_in();
         let opening = Opening {
             tsih: self.tsih,
             client: self.service.site.client_of(&target),
@@ -39,7 +38,15 @@ impl ConnectionTask {
         };
         let begins = self.begins_boot(&opening).await;
         let gate = self.service.gate(&opening.target);
-        let _entered = gate.lock().await;
+        // Those who wait here are half open still, so that no client holds all places by them.
+        let _entered = tokio::select! {
+            entered = gate.lock() => entered,
+            () = self.place.gives_way() => {
+                self.end = Some(SessionEnd::Closed);
+                return;
+            }
+        };
+        self.place.logged_in();
         let unit = match self.take_over(&opening, begins).await {
             Ok(unit) => unit,
             Err(error) => {

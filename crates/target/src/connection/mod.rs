@@ -96,6 +96,7 @@ enum Action {
     Tick,
     /// There is more to do already.
     GoOn,
+    GiveWay,
     Stop,
 }
 
@@ -209,7 +210,11 @@ impl ConnectionTask {
     fn handle_closed(&mut self, reason: &CloseReason) {
         let end = match reason {
             CloseReason::Logout => SessionEnd::Logout,
-            CloseReason::LoginRefused(_) | CloseReason::LoginTimeout => SessionEnd::Closed,
+            CloseReason::LoginRefused(_) => SessionEnd::Closed,
+            CloseReason::LoginTimeout => {
+                self.report_late_login();
+                SessionEnd::Closed
+            }
             CloseReason::Protocol(error) => {
                 self.report_malformed(error);
                 SessionEnd::Protocol
@@ -235,6 +240,7 @@ impl ConnectionTask {
             _ = self.socket.readable(), if wants_input => Action::Readable,
             () = std::future::ready(()), if more => Action::GoOn,
             () = sleep_until(deadline.into()) => Action::Tick,
+            () = self.place.gives_way() => Action::GiveWay,
         }
     }
 
@@ -259,6 +265,7 @@ impl ConnectionTask {
                 }
             }
             Action::GoOn => {}
+            Action::GiveWay => self.end = Some(SessionEnd::Closed),
             Action::Stop => self.end = Some(SessionEnd::Shutdown),
         }
         Ok(())
@@ -271,7 +278,7 @@ impl ConnectionTask {
             Ok(count) => {
                 self.turn.charge_bytes(count as u64);
                 self.connection
-                    .handle_received(Instant::now(), self.service.site.as_ref());
+                    .handle_received(Instant::now(), self.service.as_ref());
                 if let Some(logged_in) = &self.logged_in {
                     logged_in.session.counters.touch(Timestamp::now());
                 }

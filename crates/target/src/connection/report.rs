@@ -163,6 +163,26 @@ impl ConnectionTask {
         });
     }
 
+    /// Somebody connected and did not log in in time: a machine that lost its power then, or
+    /// nobody who means to.
+    pub(super) fn report_late_login(&self) {
+        let peer = self.peer.ip().to_canonical();
+        let mut late = self
+            .service
+            .late_logins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = late.record(Timestamp::now(), &peer.to_string(), "");
+        drop(late);
+        if let Some(told) = told {
+            tracing::warn!(
+                login.count = told.count,
+                "{peer} connected and did not log in within {} s",
+                self.service.limits.login_timeout.as_secs()
+            );
+        }
+    }
+
     pub(super) fn report_malformed(&self, error: &(dyn std::error::Error + 'static)) {
         let peer = self.peer.ip().to_canonical();
         let mut malformed = self
