@@ -116,6 +116,11 @@ impl Initiator {
         self.stream.write_all(&bytes)
     }
 
+    /// The bare connection and the next command number, for those who do not keep to the rules.
+    pub fn into_parts(self) -> (TcpStream, u32) {
+        (self.stream, self.cmd_sn)
+    }
+
     /// Sends commands in one piece, so that they arrive together.
     pub fn start_together(&mut self, commands: &[(&[u8], &[u8], u32)]) -> io::Result<()> {
         let mut bytes = Vec::new();

@@ -4,5 +4,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
 pub mod initiator;
+pub mod raw;
 pub mod room;
 pub mod standalone;
+pub mod victim;
