@@ -9,12 +9,16 @@ use dess_model::{DiskState, VersionRef};
 
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockDevice, BlockRead, check_range};
+use crate::note::Note;
 use crate::overlay::durable::DurableMap;
 use crate::overlay::{Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::Version;
 
 /// Locks for writes that cover a block only in part; a block's lock is its number modulo this.
 const BLOCK_LOCKS: usize = 64;
+
+/// Name of the note in the overlay's directory.
+const RESERVATIONS_FILE: &str = "reservations";
 
 const READY: u8 = 0;
 const READ_ONLY: u8 = 1;
@@ -69,6 +73,11 @@ impl Disk {
     /// assigned now.
     pub fn base(&self) -> VersionRef {
         self.overlay.descriptor.base
+    }
+
+    /// Where the overlay keeps what initiators have reserved; it goes with the overlay.
+    pub fn reservations(&self) -> Note {
+        Note::new(self.overlay.directory.join(RESERVATIONS_FILE))
     }
 
     /// Whether it can be written.

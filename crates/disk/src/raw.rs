@@ -18,6 +18,7 @@ use crate::device::{BlockDevice, BlockRead, check_range};
 use crate::disk::Disk;
 use crate::error::{DiskError, RawError};
 use crate::files::{self, sync_parent};
+use crate::note::Note;
 use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{DISK_BYTES_MAX, Version};
 
@@ -58,6 +59,13 @@ impl RawDisk {
             read_only: AtomicBool::new(read_only),
             _lock: lock,
         })
+    }
+
+    /// Where initiators' reservations are kept: beside the file, under its name and `.reservations`.
+    pub fn reservations(path: &Path) -> Note {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".reservations");
+        Note::new(name.into())
     }
 
     fn check_write(&self, offset: u64, length: u64) -> io::Result<()> {

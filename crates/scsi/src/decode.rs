@@ -167,7 +167,8 @@ fn persistent_out(cdb: &[u8; 16]) -> Result<Command, Sense> {
         1 => PersistentOut::Reserve(kind()?),
         2 => PersistentOut::Release(kind()?),
         3 => PersistentOut::Clear,
-        4 | 5 => PersistentOut::Preempt(kind()?),
+        4 => PersistentOut::Preempt(kind()?),
+        5 => PersistentOut::PreemptAndAbort(kind()?),
         6 => PersistentOut::RegisterAnyway,
         _ => return Err(Sense::cdb_field(1, Some(4))),
     };

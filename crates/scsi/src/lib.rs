@@ -23,8 +23,8 @@ pub use decode::decode;
 pub use mode::ModeState;
 pub use parameters::{UnmapRange, unmap_ranges};
 pub use persistent::{
-    Attentions, PersistentError, PersistentIn, PersistentOut, PersistentReservations,
-    PersistentType,
+    Attentions, Consequences, Holder, PersistentError, PersistentIn, PersistentOut,
+    PersistentReservations, PersistentType, Registration, SavedReservations,
 };
 pub use reservation::Reservation;
 pub use sense::{FieldPointer, Sense, SenseKey};

@@ -1,7 +1,8 @@
 //! PERSISTENT RESERVE IN and OUT (SPC-4 §5.13, §6.15, §6.16): initiators register keys, and one or
 //! all of them keep the others from writing, or from any access.
 //!
-//! Registrations live as long as the service: PTPL is reported as not supported.
+//! Registrations live as long as the service, and beyond it if an initiator asked for that (APTPL): then the caller keeps what
+//! [`saved`](PersistentReservations::saved) says.
 
 use crate::field::u64_at;
 use crate::{Command, Medium, Query, Sense};
@@ -50,8 +51,10 @@ pub enum PersistentOut {
     Release(PersistentType),
     /// CLEAR.
     Clear,
-    /// PREEMPT, and PREEMPT AND ABORT.
+    /// PREEMPT.
     Preempt(PersistentType),
+    /// PREEMPT AND ABORT: also the commands of whom it removes.
+    PreemptAndAbort(PersistentType),
 }
 
 /// Why a PERSISTENT RESERVE OUT was not carried out.
@@ -76,23 +79,57 @@ pub struct PersistentReservations<N> {
     generation: u32,
     registrations: Vec<Registration<N>>,
     holder: Option<Holder<N>>,
+    /// APTPL of the last registration: all this outlives a loss of power.
+    kept: bool,
 }
 
+/// One registered initiator port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Registration<N> {
-    nexus: N,
-    key: u64,
+pub struct Registration<N> {
+    /// Whose.
+    pub nexus: N,
+    /// Its reservation key; not 0.
+    pub key: u64,
 }
 
-/// For the "all registrants" types the nexus is without meaning.
+/// Who holds the reservation. For the "all registrants" types the nexus is without meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Holder<N> {
-    nexus: N,
-    kind: PersistentType,
+pub struct Holder<N> {
+    /// Who made it, or took it over.
+    pub nexus: N,
+    /// Which.
+    pub kind: PersistentType,
+}
+
+/// What outlives a loss of power.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedReservations<N> {
+    /// In the order in which they were made.
+    pub registrations: Vec<Registration<N>>,
+    /// The reservation, if there is one.
+    pub holder: Option<Holder<N>>,
 }
 
 /// Unit attentions that a PERSISTENT RESERVE OUT leaves to others.
 pub type Attentions<N> = Vec<(N, Sense)>;
+
+/// What a PERSISTENT RESERVE OUT means for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consequences<N> {
+    /// Unit attentions.
+    pub attentions: Attentions<N>,
+    /// Whose commands are to be aborted before the command ends.
+    pub aborted: Vec<N>,
+}
+
+impl<N> From<Attentions<N>> for Consequences<N> {
+    fn from(attentions: Attentions<N>) -> Self {
+        Self {
+            attentions,
+            aborted: Vec::new(),
+        }
+    }
+}
 
 impl<N> Default for PersistentReservations<N> {
     fn default() -> Self {
@@ -100,13 +137,14 @@ impl<N> Default for PersistentReservations<N> {
             generation: 0,
             registrations: Vec::new(),
             holder: None,
+            kept: false,
         }
     }
 }
 
 impl PersistentType {
     /// From the TYPE field.
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
+    pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::WriteExclusive,
             3 => Self::ExclusiveAccess,
@@ -138,7 +176,7 @@ impl<N: Clone + Eq> PersistentReservations<N> {
     /// True if `nexus` may carry out `command` (SPC-4 table 65, SBC-3 table 13).
     pub fn allows(&self, nexus: &N, command: &Command) -> bool {
         if matches!(command, Command::Reserve | Command::Release) {
-            return self.registrations.is_empty();
+            return !self.is_in_use() || self.is_exempt(nexus);
         }
         let Some(holder) = &self.holder else {
             return true;
@@ -150,6 +188,37 @@ impl<N: Clone + Eq> PersistentReservations<N> {
             || (holder.kind.admits_readers() && only_reads(command))
     }
 
+    /// True while somebody is registered: RESERVE (6) and RELEASE (6) change nothing then.
+    pub fn is_in_use(&self) -> bool {
+        !self.registrations.is_empty()
+    }
+
+    /// CRH: whom RESERVE (6) and RELEASE (6) tell that all is well, as the reservation lets it in (SPC-4 §5.13.3).
+    fn is_exempt(&self, nexus: &N) -> bool {
+        let registered = self.key_of(nexus).is_some();
+        self.holder.as_ref().is_some_and(|holder| {
+            self.holds(nexus) || (registered && holder.kind.admits_registrants())
+        })
+    }
+
+    /// What must outlive a loss of power; none if no initiator asked for it.
+    pub fn saved(&self) -> Option<SavedReservations<N>> {
+        (self.kept && self.is_in_use()).then(|| SavedReservations {
+            registrations: self.registrations.clone(),
+            holder: self.holder.clone(),
+        })
+    }
+
+    /// The state after a loss of power. Generations count from 0 again (SPC-4 §6.15.2).
+    pub fn restored(saved: SavedReservations<N>) -> Self {
+        Self {
+            generation: 0,
+            registrations: saved.registrations,
+            holder: saved.holder,
+            kept: true,
+        }
+    }
+
     /// The parameter data of PERSISTENT RESERVE IN; `transport_id` gives the TransportID of a port
     /// (SPC-4 §7.6.4).
     pub fn report(&self, action: PersistentIn, transport_id: impl Fn(&N) -> Vec<u8>) -> Vec<u8> {
@@ -159,8 +228,10 @@ impl<N: Clone + Eq> PersistentReservations<N> {
                 self.with_header(&keys.collect::<Vec<_>>().concat())
             }
             PersistentIn::Reservation => self.with_header(&self.reservation_descriptor()),
-            // CRH, no SIP_C, ATP_C, PTPL_C; TMV with types WR_EX.. and EX_AC...
-            PersistentIn::Capabilities => vec![0, 8, 0x10, 0x80, 0xea, 0x01, 0, 0],
+            // CRH and PTPL_C, no SIP_C, ATP_C; TMV with all types, PTPL_A.
+            PersistentIn::Capabilities => {
+                vec![0, 8, 0x11, 0x80 | u8::from(self.kept), 0xea, 0x01, 0, 0]
+            }
             PersistentIn::FullStatus => {
                 let mut descriptors = Vec::new();
                 for one in &self.registrations {
@@ -189,11 +260,16 @@ impl<N: Clone + Eq> PersistentReservations<N> {
         nexus: &N,
         action: PersistentOut,
         list: &[u8],
-    ) -> Result<Attentions<N>, PersistentError> {
+    ) -> Result<Consequences<N>, PersistentError> {
         if list.len() != LIST_BYTES {
             return Err(Sense::PARAMETER_LENGTH.into());
         }
-        if list[20] & (SPEC_I_PT | ALL_TG_PT | APTPL) != 0 {
+        let registers = matches!(
+            action,
+            PersistentOut::Register | PersistentOut::RegisterAnyway
+        );
+        // The others ignore the flags.
+        if registers && list[20] & (SPEC_I_PT | ALL_TG_PT) != 0 {
             return Err(Sense::parameter_field(20).into());
         }
         let (key, new_key) = (u64_at(list, 0), u64_at(list, 8));
@@ -203,18 +279,23 @@ impl<N: Clone + Eq> PersistentReservations<N> {
                 Err(PersistentError::Conflict)
             }
             PersistentOut::Register | PersistentOut::RegisterAnyway => {
-                Ok(self.register(nexus, new_key))
+                self.kept = list[20] & APTPL != 0;
+                Ok(self.register(nexus, new_key).into())
             }
             _ if registered != Some(key) => Err(PersistentError::Conflict),
-            PersistentOut::Reserve(kind) => self.reserve(nexus, kind),
-            PersistentOut::Release(kind) => self.release(nexus, kind),
+            PersistentOut::Reserve(kind) => self.reserve(nexus, kind).map(Into::into),
+            PersistentOut::Release(kind) => self.release(nexus, kind).map(Into::into),
             PersistentOut::Clear => {
                 self.generation = self.generation.wrapping_add(1);
                 self.holder = None;
                 let gone = std::mem::take(&mut self.registrations);
-                Ok(told(gone, nexus, Sense::RESERVATIONS_PREEMPTED))
+                Ok(told(gone, nexus, Sense::RESERVATIONS_PREEMPTED).into())
             }
-            PersistentOut::Preempt(kind) => self.preempt(nexus, new_key, kind),
+            PersistentOut::Preempt(kind) => {
+                let consequences = self.preempt(nexus, new_key, kind)?;
+                Ok(consequences.attentions.into())
+            }
+            PersistentOut::PreemptAndAbort(kind) => self.preempt(nexus, new_key, kind),
         }
     }
 
@@ -342,17 +423,15 @@ impl<N: Clone + Eq> PersistentReservations<N> {
     }
 
     /// SPC-4 §5.13.11.2.6: takes the reservation over if the key is that of its holder, and removes
-    /// the registrations with that key.
+    /// the registrations with that key. Who stays registered hears of it if the type is another now.
     fn preempt(
         &mut self,
         nexus: &N,
         victim: u64,
         kind: PersistentType,
-    ) -> Result<Attentions<N>, PersistentError> {
-        let all_hold = self
-            .holder
-            .as_ref()
-            .is_some_and(|holder| holder.kind.is_held_by_all());
+    ) -> Result<Consequences<N>, PersistentError> {
+        let before = self.holder.as_ref().map(|holder| holder.kind);
+        let all_hold = before.is_some_and(PersistentType::is_held_by_all);
         if victim == 0 && !all_hold {
             return Err(Sense::parameter_field(8).into());
         }
@@ -365,20 +444,31 @@ impl<N: Clone + Eq> PersistentReservations<N> {
         if !takes_over && !self.registrations.iter().any(hit) {
             return Err(PersistentError::Conflict);
         }
-        let (gone, kept) = std::mem::take(&mut self.registrations)
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.registrations)
             .into_iter()
             .partition(|one| hit(one) && (one.nexus != *nexus || !takes_over));
         self.registrations = kept;
+        let mut attentions = Vec::new();
         if takes_over {
             self.holder = Some(Holder {
                 nexus: nexus.clone(),
                 kind,
             });
+            if before.is_some_and(|before| before != kind) {
+                let staying = self.registrations.clone();
+                attentions = told(staying, nexus, Sense::RESERVATIONS_RELEASED);
+            }
         } else if all_hold && self.registrations.is_empty() {
             self.holder = None;
         }
         self.generation = self.generation.wrapping_add(1);
-        Ok(told(gone, nexus, Sense::REGISTRATIONS_PREEMPTED))
+        let removed = told(gone, nexus, Sense::REGISTRATIONS_PREEMPTED);
+        let aborted = removed.iter().map(|(nexus, _)| nexus.clone()).collect();
+        attentions.extend(removed);
+        Ok(Consequences {
+            attentions,
+            aborted,
+        })
     }
 }
 

@@ -94,6 +94,8 @@ impl Sense {
     pub const RESERVATIONS_RELEASED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x04);
     /// REGISTRATIONS PREEMPTED: another initiator removed the registration.
     pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x05);
+    /// COMMANDS CLEARED BY ANOTHER INITIATOR: it cleared the task set.
+    pub const COMMANDS_CLEARED: Self = Self::new(SenseKey::UnitAttention, 0x2f, 0x00);
     /// INVALID RELEASE OF PERSISTENT RESERVATION.
     pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x04);
     /// MODE PARAMETERS CHANGED: another initiator changed a mode page.

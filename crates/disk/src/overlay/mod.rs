@@ -7,7 +7,7 @@ pub(crate) mod durable;
 pub(crate) mod live;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing::{info, warn};
@@ -31,6 +31,7 @@ pub(crate) const MAP_FILE: &str = "map";
 
 /// The open files of one overlay and its map in memory.
 pub(crate) struct Overlay {
+    pub(crate) directory: PathBuf,
     pub(crate) descriptor: OverlayDescriptor,
     pub(crate) data: DataFile,
     pub(crate) map: BlockMap,
@@ -130,6 +131,7 @@ impl Overlay {
             }
         };
         Ok(Self {
+            directory: directory.to_owned(),
             descriptor,
             data,
             map,
