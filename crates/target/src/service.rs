@@ -309,6 +309,18 @@ impl Service {
         }
     }
 
+    /// Aborts the commands of certain initiator ports of a session's target; each receiver resolves when none of one
+    /// session runs.
+    pub(crate) fn abort_of_ports(
+        &self,
+        session: &Session,
+        ports: &[InitiatorPort],
+    ) -> Vec<oneshot::Receiver<()>> {
+        let others = self.other_sessions(session);
+        let hit = others.iter().filter(|other| ports.contains(&other.port));
+        hit.map(|other| other.abort_tasks(None)).collect()
+    }
+
     /// Names are those of targets that the site knows, so there is a bounded number of them.
     fn with_target<T>(&self, name: &str, with: impl FnOnce(&mut Target) -> T) -> T {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);

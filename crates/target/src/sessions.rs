@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Order {
     /// End the session.
     End(SessionEnd),
-    /// Abort all commands; answer when none runs any more.
-    Abort(oneshot::Sender<()>),
+    /// Abort all commands; answer when none runs any more. If there were any, their initiator hears of it by the unit attention.
+    Abort(Option<Sense>, oneshot::Sender<()>),
 }
 
 /// A SCSI initiator port (RFC 7143 §4.4.1): a session with the same one replaces the older session.
@@ -153,11 +153,12 @@ impl Session {
         self.attention_pending.store(true, Ordering::Release);
     }
 
-    /// Asks the session's task to abort all commands; the receiver resolves when none runs.
-    pub(crate) fn abort_tasks(&self) -> oneshot::Receiver<()> {
+    /// Asks the session's task to abort all commands; the receiver resolves when none runs. If there were any, their initiator
+    /// hears of it by `attention`.
+    pub(crate) fn abort_tasks(&self, attention: Option<Sense>) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         // If the task is gone, the sender is dropped and the receiver resolves at once.
-        let _ = self.orders.send(Order::Abort(done));
+        let _ = self.orders.send(Order::Abort(attention, done));
         receiver
     }
 

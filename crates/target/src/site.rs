@@ -117,7 +117,7 @@ fn unit_of(client: &ClientEntry, disk: &Arc<Disk>, known: Option<&Arc<Unit>>) ->
         read_only: false,
         thin: true,
     };
-    Arc::new(Unit::new(description, device))
+    Arc::new(Unit::open(description, device, disk.reservations()))
 }
 
 impl Room {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dess_disk::{BlockDevice, RawDisk, RawOverlay};
+use dess_disk::{BlockDevice, Note, RawDisk, RawOverlay};
 use dess_iscsi::{Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, TargetPortals};
 use dess_model::Secret;
 use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
@@ -84,7 +84,7 @@ pub async fn serve_file(
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    let (device, overlay) = open(&options).await?;
+    let (device, note, overlay) = open(&options).await?;
     let naa = naa_of(&options.iqn);
     let description = LogicalUnit {
         serial: format!("{naa:016x}"),
@@ -99,7 +99,7 @@ pub async fn serve_file(
         iqn: options.iqn,
         listen: bound.clone(),
         chap: options.chap,
-        unit: Arc::new(Unit::new(description, device)),
+        unit: Arc::new(Unit::open(description, device, note)),
         _overlay: overlay,
     };
     let service = Service::start(Site::Single(single), options.disk_threads, None)?;
@@ -113,9 +113,9 @@ pub async fn serve_file(
     Ok(())
 }
 
-type Opened = (Arc<dyn BlockDevice>, Option<RawOverlay>);
+type Opened = (Arc<dyn BlockDevice>, Note, Option<RawOverlay>);
 
-/// Opens what is served; the overlay, if any, is to be kept as long.
+/// Opens what is served, with where its reservations are kept; the overlay, if any, is to be kept as long.
 async fn open(options: &StandaloneOptions) -> Result<Opened, ServeError> {
     let image = options.image.clone();
     let directory = options.overlay.clone();
@@ -123,11 +123,12 @@ async fn open(options: &StandaloneOptions) -> Result<Opened, ServeError> {
     on_thread(move || {
         let Some(directory) = directory else {
             let device = RawDisk::open(&image, read_only).map_err(ServeError::Image)?;
-            return Ok((Arc::new(device) as Arc<dyn BlockDevice>, None));
+            let note = RawDisk::reservations(&image);
+            return Ok((Arc::new(device) as Arc<dyn BlockDevice>, note, None));
         };
         let overlay = RawOverlay::open(&image, &directory).map_err(ServeError::Overlay)?;
         let device = Arc::clone(&overlay.disk) as Arc<dyn BlockDevice>;
-        Ok((device, Some(overlay)))
+        Ok((device, overlay.disk.reservations(), Some(overlay)))
     })
     .await
 }

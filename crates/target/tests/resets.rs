@@ -72,3 +72,73 @@ fn a_task_set_that_is_cleared_without_commands_of_others_tells_them_nothing() {
     assert_eq!(next_sense(&mut other), None);
     assert_eq!(next_sense(&mut one), None);
 }
+
+/// PERSISTENT RESERVE OUT with a parameter list of two keys and the flags of byte 20.
+fn persistent_out(
+    session: &mut Initiator,
+    action: u8,
+    kind: u8,
+    keys: (u64, u64),
+    flags: u8,
+) -> u8 {
+    let mut list = keys.0.to_be_bytes().to_vec();
+    list.extend_from_slice(&keys.1.to_be_bytes());
+    list.resize(24, 0);
+    list[20] = flags;
+    let cdb = [0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0];
+    session.command(&cdb, &list, 24).unwrap().status
+}
+
+const REGISTER: u8 = 0;
+const RESERVE: u8 = 1;
+const PREEMPT_AND_ABORT: u8 = 5;
+const WRITE_EXCLUSIVE: u8 = 1;
+const APTPL: u8 = 1;
+const RESERVATION_CONFLICT: u8 = 0x18;
+
+#[test]
+fn preempt_and_abort_takes_the_reservation_over_and_tells_its_holder() {
+    let disk = Standalone::serve(|_| {});
+    let (mut one, mut other) = (disk.login(1), disk.login(2));
+    one.become_ready().unwrap();
+    other.become_ready().unwrap();
+    assert_eq!(persistent_out(&mut one, REGISTER, 0, (0, 7), 0), GOOD);
+    assert_eq!(persistent_out(&mut other, REGISTER, 0, (0, 8), 0), GOOD);
+    let reserved = persistent_out(&mut one, RESERVE, WRITE_EXCLUSIVE, (7, 0), 0);
+    assert_eq!(reserved, GOOD);
+    let refused = other.write(0, &[1; 512]).unwrap();
+    assert_eq!(refused.status, RESERVATION_CONFLICT);
+    let kind = WRITE_EXCLUSIVE;
+    let taken = persistent_out(&mut other, PREEMPT_AND_ABORT, kind, (8, 7), 0);
+    assert_eq!(taken, GOOD);
+    assert_eq!(other.write(0, &[1; 512]).unwrap().status, GOOD);
+    // REGISTRATIONS PREEMPTED.
+    assert_eq!(next_sense(&mut one), Some((6, 0x2a, 0x05)));
+    let refused = one.write(0, &[2; 512]).unwrap();
+    assert_eq!(refused.status, RESERVATION_CONFLICT);
+}
+
+#[test]
+fn a_reservation_that_shall_be_kept_outlives_the_service_and_another_does_not() {
+    for overlay in [false, true] {
+        for (flags, kept) in [(APTPL, true), (0, false)] {
+            let mut disk = Standalone::serve(|options| {
+                let beside = options.image.with_file_name("overlay");
+                options.overlay = overlay.then_some(beside);
+            });
+            let mut one = disk.login(1);
+            one.become_ready().unwrap();
+            let registered = persistent_out(&mut one, REGISTER, 0, (0, 7), flags);
+            let reserved = persistent_out(&mut one, RESERVE, WRITE_EXCLUSIVE, (7, 0), 0);
+            assert_eq!((registered, reserved), (GOOD, GOOD));
+            disk.restart();
+            let (mut one, mut other) = (disk.login(1), disk.login(2));
+            one.become_ready().unwrap();
+            other.become_ready().unwrap();
+            assert_eq!(one.write(0, &[1; 512]).unwrap().status, GOOD);
+            let expected = if kept { RESERVATION_CONFLICT } else { GOOD };
+            let status = other.write(0, &[1; 512]).unwrap().status;
+            assert_eq!(status, expected, "overlay: {overlay}, kept: {kept}");
+        }
+    }
+}

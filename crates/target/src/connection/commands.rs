@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
-use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, Query, Sense, decode};
+use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, PersistentOut, Query, Sense, decode};
+
+use tokio::runtime::Handle;
 
 use super::{Completion, ConnectionTask, LoggedIn};
-use crate::engine::{Denial, Failure, Outcome, Slot, Unit, Work, carry_out, contained};
+use crate::engine::{Failure, Lane, Outcome, Slot, Unit, Work, carry_out, contained};
 use crate::sessions::Session;
 
 /// Largest write that is done on the connection's own task: a copy into the page cache.
@@ -43,17 +45,7 @@ impl ConnectionTask {
         };
         match unit.admit(session, &decoded) {
             Ok(()) => self.dispatch(command, decoded),
-            Err(denial) => self.deny(command.task, denial),
-        }
-    }
-
-    fn deny(&mut self, task: TaskId, denial: Denial) {
-        match denial {
-            Denial::Sense(sense) => self.answer(task, Err(sense.into())),
-            Denial::ReservationConflict => {
-                let response = ScsiResponse::with_status(STATUS_RESERVATION_CONFLICT);
-                self.connection.complete(task, response);
-            }
+            Err(failure) => self.answer(command.task, Err(failure)),
         }
     }
 
@@ -89,13 +81,8 @@ impl ConnectionTask {
             }
             Command::PersistentOut { action, length } => {
                 let list = parameter_list(&command.data_out, length);
-                match unit.persistent_out(&session.port, action, &list) {
-                    Ok(attentions) => {
-                        self.service.attention_for_ports(session, &attentions);
-                        Ok(Outcome::Taken(u64::from(length)))
-                    }
-                    Err(denial) => return self.deny(command.task, denial),
-                }
+                self.persistent_out(command.task, action, list);
+                return;
             }
             Command::Reserve => {
                 unit.reserve(session.id);
@@ -110,6 +97,48 @@ impl ConnectionTask {
             }
         };
         self.answer(command.task, answer);
+    }
+
+    /// Changes persistent reservations on a disk thread, as what must outlive a loss of power is written first. PREEMPT AND ABORT
+    /// is answered when nothing of the preempted ones runs any more.
+    fn persistent_out(&mut self, task: TaskId, action: PersistentOut, list: Vec<u8>) {
+        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+            return;
+        };
+        self.running.insert(task);
+        let (unit, session) = (Arc::clone(unit), Arc::clone(session));
+        let service = Arc::clone(&self.service);
+        let completions = self.completions.clone();
+        let runtime = Handle::current();
+        let changed = Arc::clone(&unit);
+        let run = move || {
+            let change = || changed.persistent_out(&session.port, action, &list);
+            let (result, at_rest) = match contained(change) {
+                Ok(consequences) => {
+                    service.attention_for_ports(&session, &consequences.attentions);
+                    let at_rest = service.abort_of_ports(&session, &consequences.aborted);
+                    (Ok(Outcome::Taken(list.len() as u64)), at_rest)
+                }
+                Err(failure) => (Err(failure), Vec::new()),
+            };
+            let done = Completion::Done(task, 0, result);
+            if at_rest.is_empty() {
+                let _ = completions.send(done);
+                return;
+            }
+            // Weak: two sessions that preempt each other must not wait for each other's end.
+            let completions = completions.downgrade();
+            runtime.spawn(async move {
+                for one in at_rest {
+                    // An error is the end of that session, and with it of its commands.
+                    let _ = one.await;
+                }
+                if let Some(completions) = completions.upgrade() {
+                    let _ = completions.send(done);
+                }
+            });
+        };
+        self.submit(&unit, unit.slot(Lane::Flush, 0), None, run);
     }
 
     fn mode_select(
@@ -211,6 +240,9 @@ impl ConnectionTask {
         let response = match result {
             Ok(Outcome::Taken(bytes)) => ScsiResponse::good(bytes),
             Ok(Outcome::Data(data)) => ScsiResponse::with_data(data),
+            Err(Failure::ReservationConflict) => {
+                ScsiResponse::with_status(STATUS_RESERVATION_CONFLICT)
+            }
             Err(Failure::Sense(sense)) => self.check_condition(&sense),
             Err(Failure::Fault(fault)) => {
                 self.report_fault(&fault);

@@ -1,12 +1,14 @@
 //! Task management: aborts and resets wait until what they abort has come to rest.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use dess_iscsi::{TaskFunction, TaskId, TaskManagementRequest, TaskManagementResponse};
 use dess_scsi::Sense;
 use tokio::sync::oneshot;
 
 use super::{Completion, ConnectionTask, LoggedIn};
+use crate::sessions::Session;
 
 /// A request whose commands still run.
 pub(super) struct PendingReset {
@@ -76,7 +78,10 @@ impl ConnectionTask {
         if others.is_empty() {
             return false;
         }
-        let at_rest: Vec<_> = others.iter().map(|other| other.abort_tasks()).collect();
+        // A reset tells them all already (RFC 7143 §11.5.1: TAS is 0, so an abort has no other answer).
+        let attention = (!resets).then_some(Sense::COMMANDS_CLEARED);
+        let abort = |other: &Arc<Session>| other.abort_tasks(attention);
+        let at_rest: Vec<_> = others.iter().map(abort).collect();
         // Weak: two sessions that reset each other must not wait for each other's end.
         let completions = self.completions.downgrade();
         tokio::spawn(async move {
@@ -105,9 +110,14 @@ impl ConnectionTask {
         on_threads
     }
 
-    /// Another session resets the disk.
-    pub(super) fn abort_all(&mut self, done: oneshot::Sender<()>) {
+    /// Another session resets the disk, or preempts this one.
+    pub(super) fn abort_all(&mut self, attention: Option<Sense>, done: oneshot::Sender<()>) {
         let tasks = self.connection.abort_tasks(None);
+        if let (Some(attention), Some(logged_in)) = (attention, &self.logged_in)
+            && !tasks.is_empty()
+        {
+            logged_in.session.add_attention(attention);
+        }
         self.forget(&tasks);
         self.aborts.push(done);
         self.answer_resets();

@@ -255,7 +255,7 @@ impl ConnectionTask {
                 }
             }
             Action::Order(Order::End(reason)) => self.end = Some(reason),
-            Action::Order(Order::Abort(done)) => self.abort_all(done),
+            Action::Order(Order::Abort(attention, done)) => self.abort_all(attention, done),
             Action::Tick => {
                 let now = Instant::now();
                 self.connection.handle_timeout(now);

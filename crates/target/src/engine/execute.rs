@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
 /// Why a command did not end well.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// Another initiator has reserved the disk.
+    ReservationConflict,
     /// The request is at fault.
     Sense(Sense),
     /// The store is.

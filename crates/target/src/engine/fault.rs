@@ -38,6 +38,9 @@ pub(crate) enum Fault {
     /// Flushing failed.
     #[error("cannot flush")]
     Flush(#[source] io::Error),
+    /// What initiators have reserved cannot be kept.
+    #[error("cannot keep the reservations")]
+    Reservations(#[source] io::Error),
 }
 
 impl Fault {
@@ -66,7 +69,11 @@ impl Fault {
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::ReadOnly(_) => false,
-            Self::Full(_) | Self::Read { .. } | Self::Write { .. } | Self::Flush(_) => true,
+            Self::Full(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Flush(_)
+            | Self::Reservations(_) => true,
         }
     }
 }
@@ -83,6 +90,7 @@ impl From<&Fault> for Sense {
                 Self::WRITE_ERROR.with_information(offset / dess_scsi::LOGICAL_BLOCK_BYTES)
             }
             Fault::Flush(_) => Self::WRITE_ERROR,
+            Fault::Reservations(_) => Self::INTERNAL_FAILURE,
         }
     }
 }

@@ -4,10 +4,11 @@ mod execute;
 mod fault;
 mod locks;
 mod pool;
+mod reservations;
 mod unit;
 
 pub(crate) use execute::{Failure, Outcome, Work, carry_out, read_piece};
 pub(crate) use fault::Fault;
 pub(crate) use locks::{Access, Held, RangeLocks, Span};
 pub(crate) use pool::{DiskPool, FlowId, Lane, Slot, contained};
-pub(crate) use unit::{Denial, Unit};
+pub(crate) use unit::Unit;

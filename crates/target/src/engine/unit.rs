@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dess_disk::BlockDevice;
+use dess_disk::{BlockDevice, Note};
 use dess_scsi::{
-    Attentions, Command, LogicalUnit, ModeSelect, ModeState, PersistentError, PersistentIn,
+    Command, Consequences, LogicalUnit, ModeSelect, ModeState, PersistentError, PersistentIn,
     PersistentOut, PersistentReservations, Reservation, Sense,
 };
 
-use super::{FlowId, Lane, RangeLocks, Slot};
+use super::reservations::Keeper;
+use super::{Failure, Fault, FlowId, Lane, RangeLocks, Slot};
 use crate::sessions::{InitiatorPort, Session};
 
 /// One disk in service, shared by all sessions of its target.
@@ -21,6 +22,7 @@ pub(crate) struct Unit {
     pub(crate) locks: Arc<RangeLocks>,
     flow: FlowId,
     shared: Mutex<Shared>,
+    keeper: Mutex<Keeper>,
 }
 
 /// State that all initiators of the disk share. `u64` names a session.
@@ -31,23 +33,21 @@ struct Shared {
     persistent: PersistentReservations<InitiatorPort>,
 }
 
-/// Why a command is not carried out at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denial {
-    /// Another initiator has reserved the disk.
-    ReservationConflict,
-    /// For another reason.
-    Sense(Sense),
-}
-
 impl Unit {
-    pub(crate) fn new(description: LogicalUnit, device: Arc<dyn BlockDevice>) -> Self {
+    /// A disk with what its initiators have asked to keep in `note`. May wait for the storage.
+    pub(crate) fn open(description: LogicalUnit, device: Arc<dyn BlockDevice>, note: Note) -> Self {
+        let (keeper, persistent) = Keeper::open(note);
+        let shared = Shared {
+            persistent,
+            ..Shared::default()
+        };
         Self {
             description,
             device,
             locks: Arc::default(),
             flow: FlowId::next(),
-            shared: Mutex::default(),
+            shared: Mutex::new(shared),
+            keeper: Mutex::new(keeper),
         }
     }
 
@@ -66,24 +66,25 @@ impl Unit {
     }
 
     /// Checks what does not depend on the data: reservations, write protection, the capacity.
-    pub(crate) fn admit(&self, session: &Session, command: &Command) -> Result<(), Denial> {
+    pub(crate) fn admit(&self, session: &Session, command: &Command) -> Result<(), Failure> {
         let shared = self.lock();
         if !shared.reservation.allows(&session.id, command)
             || !shared.persistent.allows(&session.port, command)
         {
-            return Err(Denial::ReservationConflict);
+            return Err(Failure::ReservationConflict);
         }
         if let Command::Medium(medium) = command {
-            self.description
-                .admit(medium, &shared.mode)
-                .map_err(Denial::Sense)?;
+            self.description.admit(medium, &shared.mode)?;
         }
         Ok(())
     }
 
     /// RESERVE, after [`admit`](Self::admit).
     pub(crate) fn reserve(&self, session: u64) {
-        self.lock().reservation.reserve(session);
+        let mut shared = self.lock();
+        if !shared.persistent.is_in_use() {
+            shared.reservation.reserve(session);
+        }
     }
 
     /// RELEASE, and the end of a session.
@@ -98,18 +99,26 @@ impl Unit {
             .report(action, InitiatorPort::transport_id)
     }
 
-    /// PERSISTENT RESERVE OUT; what others must hear of it.
+    /// PERSISTENT RESERVE OUT; what it means for others. What must outlive a loss of power is on the storage before the
+    /// change counts, so this may wait.
     pub(crate) fn persistent_out(
         &self,
         port: &InitiatorPort,
         action: PersistentOut,
         list: &[u8],
-    ) -> Result<Attentions<InitiatorPort>, Denial> {
-        let changed = self.lock().persistent.change(port, action, list);
-        changed.map_err(|error| match error {
-            PersistentError::Conflict => Denial::ReservationConflict,
-            PersistentError::Sense(sense) => Denial::Sense(sense),
-        })
+    ) -> Result<Consequences<InitiatorPort>, Failure> {
+        // Orders the changes; the state is free for others while the storage is waited for.
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = self.lock().persistent.clone();
+        let consequences = after
+            .change(port, action, list)
+            .map_err(|error| match error {
+                PersistentError::Conflict => Failure::ReservationConflict,
+                PersistentError::Sense(sense) => Failure::Sense(sense),
+            })?;
+        keeper.keep(after.saved()).map_err(Fault::Reservations)?;
+        self.lock().persistent = after;
+        Ok(consequences)
     }
 
     /// A LUN or target reset; persistent reservations stay (SPC-4 §5.13.1).

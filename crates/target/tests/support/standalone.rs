@@ -18,8 +18,9 @@ pub const DISK_BYTES: u64 = 64 << 20;
 pub struct Standalone {
     pub address: SocketAddr,
     pub image: PathBuf,
+    options: StandaloneOptions,
     _directory: tempfile::TempDir,
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 impl Standalone {
@@ -40,16 +41,22 @@ impl Standalone {
             disk_threads: 2,
         };
         change(&mut options);
-        let runtime = Runtime::new().unwrap();
-        let (ready, bound) = oneshot::channel();
-        runtime.spawn(serve_file(options, ready, CancellationToken::new()));
-        let address = runtime.block_on(bound).unwrap()[0];
+        let (runtime, address) = start(&options);
         Self {
             address,
             image,
+            options,
             _directory: directory,
-            _runtime: runtime,
+            runtime: Some(runtime),
         }
+    }
+
+    /// Ends the service without a farewell and starts it again, on another port.
+    pub fn restart(&mut self) {
+        drop(self.runtime.take());
+        let (runtime, address) = start(&self.options);
+        self.runtime = Some(runtime);
+        self.address = address;
     }
 
     /// A session of the initiator port with this number.
@@ -64,4 +71,13 @@ impl Standalone {
         })
         .unwrap()
     }
+}
+
+fn start(options: &StandaloneOptions) -> (Runtime, SocketAddr) {
+    let runtime = Runtime::new().unwrap();
+    let (ready, bound) = oneshot::channel();
+    let service = serve_file(options.clone(), ready, CancellationToken::new());
+    runtime.spawn(async move { service.await.unwrap() });
+    let address = runtime.block_on(bound).unwrap()[0];
+    (runtime, address)
 }
