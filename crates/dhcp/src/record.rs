@@ -14,8 +14,8 @@
 //! sequence of records, oldest first, followed by zeros (space reserved ahead). A released lease
 //! is a lease whose end has passed. Replaying a record twice changes nothing.
 //!
-//! An address is written as leased already when it is offered, up to the latest end that an ACK
-//! could tell; if nobody takes the offer up, a record with a passed end follows.
+//! An address is written as leased already when it is offered; if nobody takes the offer up, a
+//! record with a passed end follows.
 
 use std::net::Ipv4Addr;
 

@@ -99,11 +99,10 @@ impl Ledger {
             }
             return None;
         }
-        let written = match ahead.held_until {
-            Some(_) if self.untaken.len() >= UNTAKEN_MAX => return None,
-            Some(_) => lease,
-            None => written_ahead(now, lease),
-        };
+        if ahead.held_until.is_some() && self.untaken.len() >= UNTAKEN_MAX {
+            return None;
+        }
+        let written = written_ahead(now, lease);
         let at = self.enter(written, ahead.held_until);
         Some(Noted {
             write: Some(written),
