@@ -37,6 +37,7 @@ const NEEDED: &[(&str, &str)] = &[
         "qemu-block-extra",
     ),
     ("/usr/bin/tftp", "tftp-hpa"),
+    ("/usr/bin/atftp", "atftp"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
     ("/usr/sbin/perfdhcp", "kea-admin"),

@@ -32,6 +32,7 @@ fn dhcp_clients_get_leases_and_file_clients_get_files() -> Result<()> {
 
     peer.ip(&["addr", "add", &format!("{first}/24"), "dev", "eth0"])?;
     tftp_files_arrive_whole(&room, &peer)?;
+    tftp_files_arrive_whole_in_windows(&room, &peer)?;
     http_files_arrive_whole(&room, &peer)?;
     assert!(server.is_ready(), "{}", server.process().log_tail(30));
     Ok(())
@@ -149,6 +150,41 @@ fn tftp_files_arrive_whole(room: &Room, peer: &Namespace) -> Result<()> {
         peer.run(missing.arg("--path-as-is"), LIMIT).is_err(),
         "it left its directory"
     );
+    Ok(())
+}
+
+/// Of the clients only atftp knows windowsize (RFC 7440). Its trace tells what was agreed on.
+fn tftp_files_arrive_whole_in_windows(room: &Room, peer: &Namespace) -> Result<()> {
+    let expected = std::fs::read("/usr/lib/ipxe/snponly.efi")?;
+    let target = room.directory().join("atftp-file");
+    for options in [
+        &["windowsize 16"][..],
+        &["windowsize 16", "blksize 1468", "tsize 0", "timeout 3"],
+    ] {
+        let mut atftp = peer.command("atftp");
+        for option in options {
+            atftp.args(["--option", option]);
+        }
+        atftp.args(["--trace", "--get", "--remote-file", "snponly.efi"]);
+        atftp.arg("--local-file").arg(&target).arg("10.77.0.1");
+        let trace = peer.run(&mut atftp, LIMIT)?;
+        assert!(
+            std::fs::read(&target)? == expected,
+            "{options:?}: other bytes"
+        );
+        let agreed = trace
+            .lines()
+            .find_map(|line| line.strip_prefix("received OACK"))
+            .with_context(|| format!("no OACK in:\n{trace}"))?;
+        for option in options {
+            let wanted = match *option {
+                "tsize 0" => format!("tsize: {}", expected.len()),
+                other => other.replace(' ', ": "),
+            };
+            assert!(agreed.contains(&wanted), "{wanted} is not in {agreed}");
+        }
+        std::fs::remove_file(&target)?;
+    }
     Ok(())
 }
 
