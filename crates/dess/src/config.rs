@@ -53,11 +53,14 @@ pub(crate) struct BootSection {
 }
 
 /// `[iscsi]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct IscsiSection {
     /// Addresses to listen on. Default: the site's portals.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Addresses at which `/metrics` is served for Prometheus; anybody who reaches them may read
+    /// the names and traffic of the clients. Empty: nowhere. Default `127.0.0.1:3261`.
+    pub(crate) metrics: Vec<SocketAddr>,
 }
 
 /// `[web]`
@@ -88,6 +91,15 @@ impl Default for DhcpSection {
 impl Default for BootSection {
     fn default() -> Self {
         Self { tftp_port: 69 }
+    }
+}
+
+impl Default for IscsiSection {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            metrics: vec![SocketAddr::from(([127, 0, 0, 1], 3261))],
+        }
     }
 }
 

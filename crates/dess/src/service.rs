@@ -172,6 +172,7 @@ pub(crate) async fn iscsi(config: &Config, command: Option<IscsiCommand>) -> Res
     let running = start(&paths)?;
     let options = TargetOptions {
         listen: config.iscsi.listen.clone(),
+        metrics: config.iscsi.metrics.clone(),
         ..TargetOptions::new(paths)
     };
     dess_target::serve(options, running.ready, running.cancel).await?;

@@ -526,6 +526,7 @@ fn session(number: u64, since: i64, read_bytes: u64) -> SessionStatus {
         last_command: Timestamp(since),
         read_bytes,
         written_bytes: 0,
+        tcp: None,
     }
 }
 

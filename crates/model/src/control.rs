@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, LoginKind, Timestamp};
+use crate::{ClientCounters, ClientId, LoginKind, TcpCounters, Timestamp};
 
 /// What `boot`, `node` and the CLI may ask of the iSCSI service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub enum TargetReply {
         sessions: Vec<SessionStatus>,
         /// Disks known to the service.
         disks: Vec<DiskStatus>,
+        /// Counters of the clients that had a session since the service started.
+        #[serde(default)]
+        clients: Vec<ClientCounters>,
     },
     /// Not done.
     Error(ControlError),
@@ -158,4 +161,7 @@ pub struct SessionStatus {
     pub read_bytes: u64,
     /// Bytes written since the login.
     pub written_bytes: u64,
+    /// Its TCP connection; none if the kernel does not tell.
+    #[serde(default)]
+    pub tcp: Option<TcpCounters>,
 }

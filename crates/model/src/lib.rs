@@ -7,6 +7,7 @@
 mod architecture;
 mod client;
 mod control;
+mod counters;
 mod event;
 mod id;
 mod limits;
@@ -23,6 +24,7 @@ pub mod host;
 pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
+pub use counters::{ClientCounters, OperationCounters, TcpCounters};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
 pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
 pub use limits::{BURST_DEFAULT, BURST_MS_MAX, IoLimits, RateLimits};

@@ -1,7 +1,7 @@
 //! Orders of the other services over the control socket.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dess_disk::{DiskError, PoweredDisk};
 use dess_model::host::serve_control;
@@ -15,8 +15,8 @@ use crate::power::power_on;
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
 
-/// How often open sessions are compared with the site snapshot.
-const ORPHANS_EVERY: Duration = Duration::from_secs(1);
+/// How often a new site snapshot is looked for.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers requests until the future is dropped.
 pub(crate) async fn serve(service: &Arc<Service>, listener: UnixListener) {
@@ -152,6 +152,14 @@ async fn remove(
 }
 
 async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
+    service.observe_tcp().await;
+    let clients = service
+        .accounts
+        .all()
+        .into_iter()
+        .filter(|(_, account)| account.depth_max() > 0)
+        .map(|(client, account)| account.counters(client))
+        .collect();
     let sessions = service
         .sessions
         .matching(|_| true)
@@ -164,7 +172,11 @@ async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
         Site::Single(_) => Vec::new(),
     })
     .await;
-    Ok(TargetReply::Status { sessions, disks })
+    Ok(TargetReply::Status {
+        sessions,
+        disks,
+        clients,
+    })
 }
 
 /// The disks of the snapshot's clients; one that cannot be read is left out and logged.
@@ -239,21 +251,21 @@ pub(crate) async fn with_store<T: Send + 'static>(
     .await
 }
 
-/// Ends sessions of clients that were removed or lost their approval; runs until dropped.
-pub(crate) async fn end_orphans(service: &Arc<Service>) {
+/// Takes over what each new snapshot says: limits hold at once, and sessions of clients that were
+/// removed or lost their approval end. Runs until dropped.
+pub(crate) async fn follow_snapshot(service: &Arc<Service>) {
     let Site::Room(room) = service.site.as_ref() else {
         return std::future::pending().await;
     };
     let mut revision = None;
     loop {
-        tokio::time::sleep(ORPHANS_EVERY).await;
-        let Some(snapshot) = room.snapshots.current() else {
+        let snapshot = room.snapshots.current();
+        let Some(snapshot) = snapshot.filter(|new| revision != Some(new.revision)) else {
+            tokio::time::sleep(SNAPSHOT_EVERY).await;
             continue;
         };
-        if revision == Some(snapshot.revision) {
-            continue;
-        }
         revision = Some(snapshot.revision);
+        service.accounts.follow(Instant::now(), &snapshot);
         let ended = service
             .sessions
             .end(SessionEnd::Administrative, |session| {

@@ -4,6 +4,7 @@
 //! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
 //! write. `site` says who may reach which disk, `control` takes orders of the other services.
 
+mod accounts;
 mod admission;
 mod boots;
 mod connection;
@@ -11,11 +12,13 @@ mod control;
 mod engine;
 mod error;
 mod listener;
+mod metrics;
 mod power;
 mod service;
 mod sessions;
 mod site;
 mod standalone;
+mod tcp_info;
 
 pub use error::ServeError;
 pub use service::{TargetOptions, serve};

@@ -12,15 +12,18 @@ use dess_iscsi::{
 use dess_model::host::{EventSender, Paths, SnapshotReader, bind_control};
 use dess_model::{EventKind, LoginKind, MalformedTally, PeerTally};
 use dess_scsi::Sense;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Accounts;
 use crate::boots::Boots;
 use crate::control;
 use crate::engine::{DiskPool, Unit};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
+use crate::metrics;
 use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
 
@@ -31,6 +34,8 @@ pub struct TargetOptions {
     pub paths: Paths,
     /// Portals to listen on. Empty: those of the site snapshot, which is waited for.
     pub listen: Vec<SocketAddr>,
+    /// Where counters for Prometheus are served (`/metrics`); nowhere if empty.
+    pub metrics: Vec<SocketAddr>,
     /// Threads for reads that are not in memory, and as many for flushes.
     pub disk_threads: usize,
     /// Whether a client with a reserved address must come from it. True; false only where
@@ -44,6 +49,7 @@ impl TargetOptions {
         Self {
             paths,
             listen: Vec::new(),
+            metrics: Vec::new(),
             disk_threads: 8,
             check_addresses: true,
         }
@@ -66,8 +72,12 @@ pub(crate) struct Service {
     /// Connections that did not log in in time.
     pub(crate) late_logins: Mutex<PeerTally>,
     pub(crate) limits: Limits,
+    /// What is kept of each client.
+    pub(crate) accounts: Accounts,
     events: Option<EventSender>,
     targets: Mutex<HashMap<String, Target>>,
+    /// Ports of the portals.
+    ports: Mutex<Vec<u16>>,
 }
 
 /// One target that somebody used since the service started.
@@ -122,6 +132,8 @@ pub async fn serve(
         () = cancel.cancelled() => return Ok(()),
     };
     let listeners = listener::bind_all(&portals)?;
+    service.listens_on(&listeners);
+    let metrics_listeners = metrics::bind_all(&options.metrics).await;
     // If nobody waits for it, the service runs all the same.
     let _ = ready.send(());
     tokio::select! {
@@ -129,7 +141,8 @@ pub async fn serve(
         () = listener::accept_all(&service, listeners) => {}
         () = control::serve(&service, control_socket) => {}
         () = events.keep_flushing() => {}
-        () = control::end_orphans(&service) => {}
+        () = metrics::serve(&service, metrics_listeners) => {}
+        () = control::follow_snapshot(&service) => {}
     }
     service.stop().await;
     Ok(())
@@ -232,13 +245,18 @@ impl Service {
                 login_timeout: LOGIN_TIMEOUT,
                 ..Limits::default()
             },
+            accounts: Accounts::default(),
             events,
             targets: Mutex::default(),
+            ports: Mutex::default(),
         }))
     }
 
-    /// Ends all connections and waits until nothing of them runs.
+    /// Asks the initiators to come back later, answers what runs, ends all connections and waits
+    /// until nothing of them runs.
     pub(crate) async fn stop(&self) {
+        let sessions = self.sessions.matching(|_| true).len();
+        tracing::info!(sessions.open = sessions, "the service stops");
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
@@ -246,6 +264,28 @@ impl Service {
             .is_err()
         {
             tracing::warn!("some disk commands still run; the service stops without them");
+        }
+    }
+
+    /// Notes the ports of the portals.
+    fn listens_on(&self, listeners: &[TcpListener]) {
+        let addresses = listeners.iter().filter_map(|one| one.local_addr().ok());
+        let mut ports: Vec<u16> = addresses.map(|address| address.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        *self.ports.lock().unwrap_or_else(PoisonError::into_inner) = ports;
+    }
+
+    /// Asks the kernel how the TCP connections of the sessions fare.
+    pub(crate) async fn observe_tcp(self: &Arc<Self>) {
+        let service = Arc::clone(self);
+        let ports = self
+            .ports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Err(error) = on_thread(move || metrics::observe_tcp(&service, &ports)).await {
+            tracing::debug!(%error, "the kernel does not tell how TCP connections fare");
         }
     }
 

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, Timestamp};
+use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, TcpCounters, Timestamp};
 use dess_scsi::Sense;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Account;
 
 /// What other tasks ask of a connection.
 pub(crate) enum Order {
@@ -63,6 +65,10 @@ pub(crate) struct Session {
     pub(crate) since: Timestamp,
     /// What it did so far.
     pub(crate) counters: Counters,
+    /// Limits and counters of its client.
+    pub(crate) account: Arc<Account>,
+    /// What the kernel said of its TCP connection when it was asked last.
+    tcp: Mutex<Option<TcpCounters>>,
     attentions: Mutex<Vec<Sense>>,
     attention_pending: AtomicBool,
     orders: mpsc::UnboundedSender<Order>,
@@ -83,6 +89,7 @@ pub(crate) struct Counters {
 pub(crate) struct Opening {
     pub(crate) tsih: u16,
     pub(crate) client: Option<ClientId>,
+    pub(crate) account: Arc<Account>,
     pub(crate) port: InitiatorPort,
     pub(crate) target: String,
     pub(crate) kind: LoginKind,
@@ -173,7 +180,18 @@ impl Session {
             last_command: self.counters.last_command(),
             read_bytes: self.counters.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.counters.written_bytes.load(Ordering::Relaxed),
+            tcp: self.tcp(),
         })
+    }
+
+    /// What the kernel said of its TCP connection when it was asked last.
+    pub(crate) fn tcp(&self) -> Option<TcpCounters> {
+        *lock(&self.tcp)
+    }
+
+    /// Keeps what the kernel says of its TCP connection.
+    pub(crate) fn set_tcp(&self, tcp: TcpCounters) {
+        *lock(&self.tcp) = Some(tcp);
     }
 }
 
@@ -195,6 +213,8 @@ impl Sessions {
             peer: opening.peer,
             since: now,
             counters: Counters::default(),
+            account: opening.account,
+            tcp: Mutex::default(),
             attentions: Mutex::new(vec![Sense::POWER_ON]),
             attention_pending: AtomicBool::new(true),
             orders,
@@ -208,6 +228,9 @@ impl Sessions {
     /// Forgets a session. Its task calls this last, when nothing of it runs any more.
     pub(crate) fn close(&self, session: &Session) {
         lock(&self.open).retain(|open| open.id != session.id);
+        if let Some(tcp) = session.tcp() {
+            session.account.count_retransmits(tcp.retransmits.into());
+        }
         session.over.cancel();
     }
 

@@ -352,7 +352,10 @@ fn the_control_socket_tells_who_is_there_and_refuses_whom_it_does_not_know() {
     running.power_on(&site, 1);
     let mut session = ready(&site.login(1));
     session.read(0, 8).unwrap();
-    let TargetReply::Status { sessions, disks } = running.ask(&site, &TargetRequest::Status) else {
+    let TargetReply::Status {
+        sessions, disks, ..
+    } = running.ask(&site, &TargetRequest::Status)
+    else {
         panic!("no status");
     };
     assert_eq!(disks.len(), 1);

@@ -37,6 +37,8 @@ pub(super) struct FullFeature {
     /// Write data asked for by R2T and not yet done with, in bytes.
     pub(super) solicited: usize,
     pub(super) text: Option<TextExchange>,
+    /// The initiator was asked to log out.
+    pub(super) logout_requested: bool,
     last_ttt: u32,
     /// Commands that came ahead of a missing one.
     held: Vec<Pdu>,
@@ -55,6 +57,7 @@ impl FullFeature {
             waiting: VecDeque::new(),
             solicited: 0,
             text: None,
+            logout_requested: false,
             last_ttt: 0,
             held: Vec::new(),
         }

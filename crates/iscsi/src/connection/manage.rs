@@ -19,6 +19,10 @@ const REASSIGNMENT_NOT_SUPPORTED: u8 = 4;
 const NOT_SUPPORTED: u8 = 5;
 const REJECTED: u8 = 255;
 
+/// Seconds after which an initiator that we asked to log out may be back (Time2Wait, RFC 7143
+/// §11.15.4): longer than a restart takes.
+const RESTART_SECS: u16 = 1;
+
 impl FullFeature {
     pub(super) fn task_request(
         &mut self,
@@ -150,7 +154,10 @@ impl FullFeature {
             result,
             itt: request.itt,
             sequence: outbox.next_sequence(),
-            time2wait: self.parameters.default_time2wait,
+            time2wait: match self.logout_requested {
+                true => self.parameters.default_time2wait.min(RESTART_SECS),
+                false => self.parameters.default_time2wait,
+            },
             time2retain: 0,
         };
         outbox.send(&response.encode(), &[]);
@@ -162,6 +169,7 @@ impl FullFeature {
 
     pub(super) fn request_logout(&mut self, outbox: &mut Outbox, within: Duration) -> bool {
         let within_secs = u16::try_from(within.as_secs()).unwrap_or(u16::MAX);
+        self.logout_requested = true;
         self.send_async(
             outbox,
             Lun(0),

@@ -380,6 +380,7 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
         TargetRequest::Status => TargetReply::Status {
             sessions: running.into_iter().map(session).collect(),
             disks: vec![],
+            clients: vec![],
         },
         TargetRequest::Reset { client, .. } => TargetReply::Disk(DiskStatus {
             client: *client,
@@ -405,6 +406,7 @@ fn session(client: ClientId) -> SessionStatus {
         last_command: Timestamp(1),
         read_bytes: 0,
         written_bytes: 0,
+        tcp: None,
     }
 }
 

@@ -8,7 +8,8 @@ use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, PersistentOut, Query, 
 
 use tokio::runtime::Handle;
 
-use super::{Completion, ConnectionTask, LoggedIn};
+use super::{Completion, ConnectionTask, LoggedIn, Running};
+use crate::accounts::Operation;
 use crate::engine::{Failure, Lane, Outcome, Slot, Unit, Work, carry_out, contained};
 use crate::sessions::Session;
 
@@ -44,12 +45,16 @@ impl ConnectionTask {
             }
         };
         match unit.admit(session, &decoded) {
-            Ok(()) => self.dispatch(command, decoded),
+            Ok(()) => {
+                if let Some((command, decoded)) = self.hold_back(command, decoded) {
+                    self.dispatch(command, decoded);
+                }
+            }
             Err(failure) => self.answer(command.task, Err(failure)),
         }
     }
 
-    fn dispatch(&mut self, command: ScsiCommand, decoded: Command) {
+    pub(super) fn dispatch(&mut self, command: ScsiCommand, decoded: Command) {
         let Some(LoggedIn { session, unit }) = &self.logged_in else {
             return;
         };
@@ -105,8 +110,8 @@ impl ConnectionTask {
         let Some(LoggedIn { session, unit }) = &self.logged_in else {
             return;
         };
-        self.running.insert(task);
         let (unit, session) = (Arc::clone(unit), Arc::clone(session));
+        self.begin(task, None);
         let service = Arc::clone(&self.service);
         let completions = self.completions.clone();
         let runtime = Handle::current();
@@ -157,6 +162,11 @@ impl ConnectionTask {
 
     /// Carries out a command on the disk: here, if it waits for nothing, else on a disk thread.
     fn start(&mut self, task: TaskId, unit: Arc<Unit>, work: Work) {
+        let operation = Operation::of(&work.medium);
+        if let Some(operation) = operation {
+            let bytes = work.medium.data_out_bytes();
+            self.meter.count_bytes(operation, bytes);
+        }
         if let Medium::Write { range, fua } = work.medium {
             self.count_write(range.length_bytes());
             let sent: usize = work.data.iter().map(Bytes::len).sum();
@@ -167,12 +177,13 @@ impl ConnectionTask {
             {
                 let result = carry_out(&unit, &work);
                 self.answer(task, result);
+                self.meter.count_done(Operation::Write);
                 return;
             }
         } else if work.medium.writes() {
             self.count_write(work.medium.data_out_bytes());
         }
-        self.running.insert(task);
+        self.begin(task, operation);
         let completions = self.completions.clone();
         let bytes: usize = work.data.iter().map(Bytes::len).sum();
         let slot = unit.slot(work.lane(), bytes as u64);
@@ -186,6 +197,23 @@ impl ConnectionTask {
             }
         };
         self.submit(&unit, slot, claim, run);
+    }
+
+    /// Notes that a command is not answered at once.
+    pub(super) fn begin(&mut self, task: TaskId, operation: Option<Operation>) {
+        let since = self.meter.arrived();
+        self.running.insert(task, Running { operation, since });
+    }
+
+    /// Notes that a command is over; false if it was aborted meanwhile.
+    pub(super) fn is_over(&mut self, task: TaskId) -> bool {
+        let Some(Running { operation, since }) = self.running.remove(&task) else {
+            return false;
+        };
+        if let (Some(operation), Some(logged_in)) = (operation, &self.logged_in) {
+            logged_in.session.account.count(operation, since.elapsed());
+        }
+        true
     }
 
     /// Runs a job on a disk thread, as soon as its range is free.
@@ -217,7 +245,7 @@ impl ConnectionTask {
         match completion {
             Completion::Done(task, read_bytes, result) => {
                 self.read_ahead -= read_bytes;
-                if self.running.remove(&task) {
+                if self.is_over(task) {
                     self.answer(task, result);
                 }
             }

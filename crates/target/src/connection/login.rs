@@ -22,9 +22,11 @@ impl ConnectionTask {
             self.expires = Some(Instant::now() + DISCOVERY_MAX);
             return;
         };
+        let client = self.service.site.client_of(&target);
         let opening = Opening {
             tsih: self.tsih,
-            client: self.service.site.client_of(&target),
+            client,
+            account: client.map_or_else(Arc::default, |client| self.service.accounts.open(client)),
             port: InitiatorPort {
                 name: login.identity.initiator_name.clone(),
                 isid: login.isid,

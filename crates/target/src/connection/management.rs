@@ -97,13 +97,14 @@ impl ConnectionTask {
 
     /// Takes aborted commands off the books; those on disk threads are returned.
     fn forget(&mut self, tasks: &[TaskId]) -> HashSet<TaskId> {
+        self.throttle.remove(|one| one.is_one_of(tasks));
         let mut on_threads = HashSet::new();
         for task in tasks {
             if let Some(index) = self.long_reads.iter().position(|read| read.is_of(*task)) {
                 // Only reads: a piece that still comes is dropped.
                 self.long_reads.remove(index);
                 self.running.remove(task);
-            } else if self.running.contains(task) {
+            } else if self.running.contains_key(task) {
                 on_threads.insert(*task);
             }
         }
@@ -136,7 +137,7 @@ impl ConnectionTask {
         let mut ready = Vec::new();
         let running = &self.running;
         self.resets.retain_mut(|reset| {
-            reset.running.retain(|task| running.contains(task));
+            reset.running.retain(|task| running.contains_key(task));
             let done = reset.running.is_empty() && !reset.others;
             if done {
                 ready.push((reset.task, reset.response));

@@ -1,12 +1,14 @@
 //! One connection: its task, from accept to the end of its last command.
 
 mod commands;
+mod leave;
 mod login;
 mod management;
 mod reads;
 mod report;
+mod throttled;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,15 +21,18 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use crate::admission::Turn;
+use crate::accounts::{Meter, Operation};
+use crate::admission::{Throttle, Turn};
 use crate::engine::{Failure, Held, Outcome, Unit};
 use crate::listener::Place;
 use crate::service::Service;
 use crate::sessions::{Order, Session};
 
+use leave::Leave;
 use management::PendingReset;
 use reads::LongRead;
 use report::Progress;
+use throttled::Throttled;
 
 /// Output that may wait for the peer before no more commands of it are carried out, in bytes.
 const OUTPUT_BYTES_MAX: usize = 2 << 20;
@@ -66,7 +71,9 @@ pub(crate) struct ConnectionTask {
     orders: mpsc::UnboundedReceiver<Order>,
     orders_sender: mpsc::UnboundedSender<Order>,
     /// Commands on disk threads, and long reads.
-    running: HashSet<TaskId>,
+    running: HashMap<TaskId, Running>,
+    /// Commands that wait for a limit of the client or its group.
+    throttle: Throttle<Throttled>,
     /// Bytes of reads in work on disk threads.
     read_ahead: u64,
     long_reads: VecDeque<LongRead>,
@@ -75,7 +82,9 @@ pub(crate) struct ConnectionTask {
     logged_in: Option<LoggedIn>,
     /// What it may do before others of its thread get their turn.
     turn: Turn,
+    meter: Meter,
     progress: Progress,
+    leave: Leave,
     end: Option<SessionEnd>,
     /// When a discovery session must be over.
     expires: Option<Instant>,
@@ -85,6 +94,14 @@ pub(crate) struct ConnectionTask {
 struct LoggedIn {
     session: Arc<Session>,
     unit: Arc<Unit>,
+}
+
+/// A command that is not answered at once.
+struct Running {
+    /// How it is counted.
+    operation: Option<Operation>,
+    /// When it came.
+    since: Instant,
 }
 
 /// What a task waited for.
@@ -129,14 +146,17 @@ impl ConnectionTask {
             completions,
             orders,
             orders_sender,
-            running: HashSet::new(),
+            running: HashMap::new(),
+            throttle: Throttle::new(now),
             read_ahead: 0,
             long_reads: VecDeque::new(),
             resets: Vec::new(),
             aborts: Vec::new(),
             logged_in: None,
             turn: Turn::new(),
+            meter: Meter::new(now),
             progress: Progress::new(now),
+            leave: Leave::Staying,
             end: None,
             expires: None,
         }
@@ -149,6 +169,9 @@ impl ConnectionTask {
                 Ok(more) => more,
                 Err(error) => break self.end.unwrap_or(report::end_of(&error)),
             };
+            if self.leave != Leave::Staying {
+                self.go_on_leaving(Instant::now());
+            }
             if let Some(end) = self.end {
                 break end;
             }
@@ -175,9 +198,11 @@ impl ConnectionTask {
                 self.turn.charge_command();
                 self.handle_event(event).await;
             }
+            self.release_throttled();
             self.continue_long_reads();
             let before = self.connection.output_bytes();
             self.send()?;
+            self.settle_account();
             if self.turn.is_over() {
                 return Ok(self.end.is_none());
             }
@@ -192,6 +217,7 @@ impl ConnectionTask {
 
     fn may_take_more(&self) -> bool {
         self.end.is_none()
+            && self.leave.takes_commands()
             && !self.turn.is_over()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
             && self.read_ahead < READ_AHEAD_BYTES_MAX
@@ -230,9 +256,14 @@ impl ConnectionTask {
         let wants_input = self.may_take_more();
         let has_output = self.connection.output_bytes() > 0;
         let deadline = self.progress.next(self.connection.poll_timeout());
+        let throttled = self.throttle.next().filter(|_| wants_input);
+        let deadline = [throttled, self.leave.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(deadline, Instant::min);
         tokio::select! {
             biased;
-            () = self.service.stopping.cancelled() => Action::Stop,
+            () = self.service.stopping.cancelled(), if self.leave == Leave::Staying => Action::Stop,
             Some(order) = self.orders.recv() => Action::Order(order),
             Some(completion) = self.completed.recv() => Action::Completion(completion),
             // An error shows at the read or write that follows.
@@ -266,7 +297,7 @@ impl ConnectionTask {
             }
             Action::GoOn => {}
             Action::GiveWay => self.end = Some(SessionEnd::Closed),
-            Action::Stop => self.end = Some(SessionEnd::Shutdown),
+            Action::Stop => self.begin_leave(Instant::now()),
         }
         Ok(())
     }
@@ -277,8 +308,11 @@ impl ConnectionTask {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.turn.charge_bytes(count as u64);
+                let now = Instant::now();
                 self.connection
-                    .handle_received(Instant::now(), self.service.as_ref());
+                    .handle_received(now, self.service.as_ref());
+                self.meter
+                    .handle_arrival(now, self.connection.active_tasks());
                 if let Some(logged_in) = &self.logged_in {
                     logged_in.session.counters.touch(Timestamp::now());
                 }
@@ -307,6 +341,13 @@ impl ConnectionTask {
         Ok(())
     }
 
+    fn settle_account(&mut self) {
+        if let Some(logged_in) = &self.logged_in {
+            let depth = self.connection.active_tasks();
+            self.meter.settle(&logged_in.session.account, depth);
+        }
+    }
+
     /// Ends the connection: last output, then the commands that still run, then the event.
     async fn finish(mut self, end: SessionEnd) {
         if self.connection.output_bytes() > 0 && end != SessionEnd::Closed {
@@ -331,6 +372,7 @@ impl ConnectionTask {
             let _ = done.send(());
         }
         if let Some(LoggedIn { session, unit }) = self.logged_in {
+            self.meter.settle(&session.account, 0);
             unit.release(session.id);
             self.service.sessions.close(&session);
             report::session_ended(&self.service, &session, end);

@@ -9,6 +9,7 @@ use dess_iscsi::{ScsiResponse, TaskId};
 use dess_scsi::BlockRange;
 
 use super::{Completion, ConnectionTask, LoggedIn, OUTPUT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
+use crate::accounts::Operation;
 use crate::engine::{
     Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, contained, read_piece,
 };
@@ -66,6 +67,7 @@ impl ConnectionTask {
         if let Some(LoggedIn { session, .. }) = &self.logged_in {
             session.counters.count_read(length);
         }
+        self.meter.count_bytes(Operation::Read, length);
         if length <= SHORT_READ_BYTES_MAX {
             self.turn.charge_bytes(length);
         }
@@ -88,7 +90,7 @@ impl ConnectionTask {
             ),
         };
         match done {
-            Ok(()) => {}
+            Ok(()) => self.meter.count_done(Operation::Read),
             Err(Postponed::Failed(source)) => {
                 let fault = Fault::Read {
                     offset,
@@ -118,7 +120,7 @@ impl ConnectionTask {
                     let _ = completions.send(Completion::Granted(task, held));
                 });
         }
-        self.running.insert(task);
+        self.begin(task, Some(Operation::Read));
         self.long_reads.push_back(LongRead {
             task,
             offset,
@@ -144,7 +146,7 @@ impl ConnectionTask {
         span: Span,
         (offset, length): (u64, u64),
     ) {
-        self.running.insert(task);
+        self.begin(task, Some(Operation::Read));
         self.read_ahead += length;
         let completions = self.completions.clone();
         let run = {
@@ -223,7 +225,7 @@ impl ConnectionTask {
         let Some(index) = self.long_reads.iter().position(|read| read.task == task) else {
             return;
         };
-        if !self.running.contains(&task) {
+        if !self.running.contains_key(&task) {
             self.long_reads.remove(index);
             return;
         }
@@ -247,6 +249,6 @@ impl ConnectionTask {
             Err(failure) => self.answer(task, Err(failure)),
         }
         self.long_reads.remove(index);
-        self.running.remove(&task);
+        self.is_over(task);
     }
 }

@@ -42,6 +42,8 @@ pub struct Initiator {
     itt: u32,
     cmd_sn: u32,
     exp_stat_sn: u32,
+    /// The target asked to log out (Async Message, event 1).
+    pub logout_requested: bool,
 }
 
 /// One PDU.
@@ -68,6 +70,7 @@ impl Initiator {
             itt: 1,
             cmd_sn: 1,
             exp_stat_sn: 0,
+            logout_requested: false,
         };
         let method = match login.chap {
             Some(_) => "CHAP,None",
@@ -221,7 +224,52 @@ impl Initiator {
                         sense,
                     });
                 }
+                0x32 if pdu.bhs[36] == 1 => self.logout_requested = true,
                 opcode => panic!("unexpected PDU {opcode:#04x}"),
+            }
+        }
+    }
+
+    /// Sends a request that takes no command number.
+    fn send_immediate(&mut self, mut bhs: [u8; 48]) -> io::Result<u32> {
+        let itt = self.itt;
+        self.itt += 1;
+        bhs[0] |= 0x40;
+        bhs[16..20].copy_from_slice(&itt.to_be_bytes());
+        bhs[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        bhs[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+        self.send(bhs, &[])?;
+        Ok(itt)
+    }
+
+    /// Sends a NOP-Out that wants an answer.
+    pub fn ping(&mut self) -> io::Result<u32> {
+        let mut bhs = [0; 48];
+        bhs[1] = 0x80;
+        bhs[20..24].copy_from_slice(&u32::MAX.to_be_bytes());
+        self.send_immediate(bhs)
+    }
+
+    /// Sends ABORT TASK for a command.
+    pub fn abort(&mut self, itt: u32) -> io::Result<u32> {
+        let mut bhs = [0; 48];
+        bhs[0] = 0x02;
+        bhs[1] = 0x81;
+        bhs[20..24].copy_from_slice(&itt.to_be_bytes());
+        // RefCmdSN; it does not matter for a command that is there.
+        bhs[32..36].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        self.send_immediate(bhs)
+    }
+
+    /// Logs out and waits for the answer.
+    pub fn log_out(mut self) -> io::Result<()> {
+        let mut bhs = [0; 48];
+        bhs[0] = 0x06;
+        bhs[1] = 0x80;
+        self.send_immediate(bhs)?;
+        loop {
+            if self.receive()?.bhs[0] & 0x3f == 0x26 {
+                return Ok(());
             }
         }
     }
@@ -250,10 +298,11 @@ impl Initiator {
         self.command(&cdb_10(0x2a, lba, blocks), data, data.len() as u32)
     }
 
-    /// True if the target has closed the connection (bounded by the read timeout).
+    /// True if the target closes the connection, after whatever it still has to say (bounded by
+    /// the read timeout).
     pub fn is_closed(&mut self) -> bool {
-        match self.stream.read(&mut [0; 1]) {
-            Ok(count) => count == 0,
+        match io::copy(&mut self.stream, &mut io::sink()) {
+            Ok(_) => true,
             Err(error) => !matches!(
                 error.kind(),
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut

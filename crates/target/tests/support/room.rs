@@ -204,10 +204,16 @@ impl Site {
 
     /// Starts the service in this process.
     pub fn start(&self) -> Running {
+        self.start_with(|_| {})
+    }
+
+    /// Starts the service with other options.
+    pub fn start_with(&self, change: impl FnOnce(&mut TargetOptions)) -> Running {
         let runtime = Runtime::new().unwrap();
         let cancel = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
-        let options = TargetOptions::new(self.paths.clone());
+        let mut options = TargetOptions::new(self.paths.clone());
+        change(&mut options);
         let served = runtime.spawn(serve(options, ready, cancel.clone()));
         let ready = runtime.block_on(is_ready);
         if ready.is_err() {

@@ -363,6 +363,32 @@ fn others_are_asked_to_log_out() {
 }
 
 #[test]
+fn who_logs_out_because_we_asked_may_be_back_soon() {
+    for (asked, time2wait) in [(false, 2), (true, 1)] {
+        let mut peer = Peer::logged_in(Limits::default(), &[("DefaultTime2Wait", "2")]);
+        if asked {
+            assert!(peer.connection.request_logout(Duration::from_secs(1)));
+            peer.answer();
+        }
+        let request = LogoutRequest {
+            reason: LogoutReason::CloseSession,
+            immediate: true,
+            itt: 9,
+            cid: 0,
+            cmd_sn: 0,
+            exp_stat_sn: 0,
+        };
+        peer.send(&request.encode(), &[]);
+        let answer = peer.answer();
+        let response = LogoutResponse::decode(&answer.header).unwrap();
+        assert_eq!(
+            (response.result, response.time2wait),
+            (LogoutResult::Closed, time2wait)
+        );
+    }
+}
+
+#[test]
 fn an_idle_connection_gives_its_buffers_back() {
     let mut peer = Peer::logged_in(Limits::default(), &[("FirstBurstLength", "262144")]);
     for _ in 0..8 {

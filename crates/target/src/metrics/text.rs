@@ -1,0 +1,198 @@
+//! The text that Prometheus reads.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use dess_model::{ClientEntry, ClientId};
+
+use crate::accounts::{Account, LE_MICROS, Operation};
+use crate::service::Service;
+use crate::sessions::Session;
+use crate::site::Site;
+
+/// One client with its account and open sessions.
+struct Row {
+    labels: String,
+    account: Arc<Account>,
+    sessions: Vec<Arc<Session>>,
+}
+
+/// One number per client.
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&Row) -> Option<f64>,
+}
+
+const PER_CLIENT: [Metric; 7] = [
+    Metric {
+        name: "dess_iscsi_client_sessions",
+        kind: "gauge",
+        help: "Open sessions of the client.",
+        value: |row| Some(row.sessions.len() as f64),
+    },
+    Metric {
+        name: "dess_iscsi_client_queue_depth",
+        kind: "gauge",
+        help: "Commands under way.",
+        value: |row| Some(row.account.depth() as f64),
+    },
+    Metric {
+        name: "dess_iscsi_client_queue_depth_max",
+        kind: "gauge",
+        help: "Most commands under way in one session since the service started.",
+        value: |row| Some(row.account.depth_max() as f64),
+    },
+    Metric {
+        name: "dess_iscsi_client_tcp_rtt_seconds",
+        kind: "gauge",
+        help: "Smoothed TCP round-trip time, the longest of the client's connections.",
+        value: |row| {
+            let connections = row.sessions.iter().filter_map(|session| session.tcp());
+            Some(f64::from(connections.map(|tcp| tcp.rtt_us).max()?) / 1e6)
+        },
+    },
+    Metric {
+        name: "dess_iscsi_client_tcp_retransmits_total",
+        kind: "counter",
+        help: "TCP segments sent again.",
+        value: |row| {
+            let connections = row.sessions.iter().filter_map(|session| session.tcp());
+            let open: u64 = connections.map(|tcp| u64::from(tcp.retransmits)).sum();
+            Some((open + row.account.retransmits()) as f64)
+        },
+    },
+    Metric {
+        name: "dess_iscsi_client_throttled_total",
+        kind: "counter",
+        help: "Commands that waited for a limit.",
+        value: |row| Some(row.account.throttled().0 as f64),
+    },
+    Metric {
+        name: "dess_iscsi_client_throttled_seconds_total",
+        kind: "counter",
+        help: "Sum of the waits for limits.",
+        value: |row| Some(row.account.throttled().1.as_secs_f64()),
+    },
+];
+
+/// All metrics of the service.
+pub(super) fn render(service: &Service) -> String {
+    let rows = rows(service);
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_all(&mut text, service, &rows);
+    text
+}
+
+/// The clients that had a session since the service started.
+fn rows(service: &Service) -> Vec<Row> {
+    let snapshot = match service.site.as_ref() {
+        Site::Room(room) => room.snapshots.current(),
+        Site::Single(_) => None,
+    };
+    let entry = |id: ClientId| snapshot.as_deref().and_then(|all| all.client_by_id(id));
+    service
+        .accounts
+        .all()
+        .into_iter()
+        .filter(|(_, account)| account.depth_max() > 0)
+        .map(|(id, account)| Row {
+            labels: labels(id, entry(id)),
+            account,
+            sessions: service
+                .sessions
+                .matching(|session| session.client == Some(id)),
+        })
+        .collect()
+}
+
+fn labels(id: ClientId, entry: Option<&ClientEntry>) -> String {
+    let name = entry.map_or("", |entry| entry.name.as_str());
+    let seat = entry.map_or_else(String::new, |entry| entry.seat.to_string());
+    let name = escape(name);
+    format!("client=\"{id}\",name=\"{name}\",seat=\"{seat}\"")
+}
+
+/// A label's value (exposition formats: backslash, double quote and line feed are escaped).
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+fn write_all(text: &mut String, service: &Service, rows: &[Row]) -> fmt::Result {
+    let name = "dess_iscsi_sessions";
+    head(text, name, "gauge", "Open sessions.")?;
+    writeln!(text, "{name} {}", service.sessions.matching(|_| true).len())?;
+    write_operations(text, rows)?;
+    PER_CLIENT
+        .iter()
+        .try_for_each(|metric| write_metric(text, metric, rows))
+}
+
+/// Bytes and latencies; the number of commands is the histogram's count.
+fn write_operations(text: &mut String, rows: &[Row]) -> fmt::Result {
+    let name = "dess_iscsi_client_bytes_total";
+    head(text, name, "counter", "Bytes that commands moved.")?;
+    for Row {
+        labels, account, ..
+    } in rows
+    {
+        for operation in [Operation::Read, Operation::Write] {
+            let bytes = account.bytes(operation);
+            let operation = operation.name();
+            writeln!(text, "{name}{{{labels},operation=\"{operation}\"}} {bytes}")?;
+        }
+    }
+    let name = "dess_iscsi_client_command_duration_seconds";
+    let help = "Time from a command's arrival to its answer.";
+    head(text, name, "histogram", help)?;
+    for Row {
+        labels, account, ..
+    } in rows
+    {
+        for operation in Operation::ALL {
+            let latency = account.latency(operation);
+            let (below, count) = latency.cumulative();
+            let labels = format!("{labels},operation=\"{}\"", operation.name());
+            for (bound, below) in LE_MICROS.iter().zip(below) {
+                let bound = *bound as f64 / 1e6;
+                writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}")?;
+            }
+            writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+            let sum = latency.sum().as_secs_f64();
+            writeln!(text, "{name}_sum{{{labels}}} {sum}")?;
+            writeln!(text, "{name}_count{{{labels}}} {count}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_metric(text: &mut String, metric: &Metric, rows: &[Row]) -> fmt::Result {
+    let name = metric.name;
+    head(text, name, metric.kind, metric.help)?;
+    for row in rows {
+        // What was not observed is left out: 0 would say something else.
+        if let Some(value) = (metric.value)(row) {
+            writeln!(text, "{name}{{{}}} {value}", row.labels)?;
+        }
+    }
+    Ok(())
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_label() {
+        assert_eq!(escape("a\"} 1\nb\\"), "a\\\"} 1\\nb\\\\");
+    }
+}
