@@ -107,6 +107,17 @@ impl Disk {
         self.state.store(RETIRED, Ordering::Release);
     }
 
+    /// Its durable map is compacted however short it is.
+    #[cfg(test)]
+    pub(crate) fn compact_early(&self) {
+        if let Some(durable) = &self.overlay.durable {
+            durable
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .compact_early();
+        }
+    }
+
     fn check_readable(&self) -> io::Result<()> {
         match self.state.load(Ordering::Acquire) {
             RETIRED => Err(io::Error::new(

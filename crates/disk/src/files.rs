@@ -19,6 +19,8 @@ pub(crate) mod watch;
 use watch::Watch;
 
 const READ_ONLY: u32 = 0o444;
+/// How often the directory above one that is to be made may vanish meanwhile.
+const CREATE_ATTEMPTS: u32 = 8;
 
 /// One change, as a watching test sees it.
 #[derive(Clone, Copy, Debug)]
@@ -136,21 +138,20 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Makes a directory with the ones above it that are missing. Syncs nothing.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+    let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+    let mut attempts = CREATE_ATTEMPTS;
+    while !path.is_dir() {
+        parent.map_or(Ok(()), create_dir_all)?;
+        let create = || fs::create_dir(path);
+        match Watch::name(path).perform(Change::CreateDirectory(path), create) {
+            // Another thread removed the one above, which was empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 0 => attempts -= 1,
+            // Another thread made it.
+            Err(_) if path.is_dir() => {}
+            created => return created,
+        }
     }
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        create_dir_all(parent)?;
-    }
-    let created = Watch::name(path).perform(Change::CreateDirectory(path), || fs::create_dir(path));
-    match created {
-        // Another thread may have made it meanwhile.
-        Err(_) if path.is_dir() => Ok(()),
-        created => created,
-    }
+    Ok(())
 }
 
 /// Renames within one directory, over what has the new name.

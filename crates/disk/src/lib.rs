@@ -21,6 +21,8 @@ pub mod import;
 mod map_file;
 mod note;
 pub mod overlay;
+#[cfg(test)]
+mod power_cut;
 mod progress;
 mod raw;
 mod store;

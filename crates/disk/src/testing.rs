@@ -60,6 +60,18 @@ impl Room {
         }
     }
 
+    /// A room in a file system in memory, where there is one: nothing here needs a disk.
+    pub(crate) fn in_memory() -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        match tempfile::tempdir_in(memory) {
+            Ok(directory) => Self {
+                directory,
+                boot_id: BootId([1; 16]),
+            },
+            Err(_) => Self::new(),
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -72,12 +84,15 @@ impl Room {
         }
     }
 
-    pub(crate) fn store(&self) -> DiskStore {
-        let options = StoreOptions {
+    pub(crate) fn options(&self) -> StoreOptions {
+        StoreOptions {
             keep_old: 2,
             boot_id: self.boot_id,
-        };
-        DiskStore::open(self.paths(), options).expect("the store opens")
+        }
+    }
+
+    pub(crate) fn store(&self) -> DiskStore {
+        DiskStore::open(self.paths(), self.options()).expect("the store opens")
     }
 
     /// The machine boots: memory file systems are gone.

@@ -5,8 +5,6 @@
 //!   renamed or removed likewise. A rename is there as a whole or not at all.
 //! - A sync that failed promises nothing, and no later one makes good for it.
 
-#![allow(dead_code)]
-
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;

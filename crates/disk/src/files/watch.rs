@@ -1,7 +1,5 @@
 //! Watching a directory: its changes are recorded in a journal, and chosen ones fail.
 
-#![allow(dead_code)]
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

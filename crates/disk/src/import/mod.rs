@@ -65,6 +65,8 @@ pub fn import(
     let image = Chain::open(&request.source.path, request.source.format)?;
     let target = version_directory(&request.images, request.version);
     if target.exists() {
+        // The one that published it may have died before the name was durable.
+        sync_names(&target)?;
         return Err(ImportError::Exists {
             version: request.version,
         });
@@ -188,11 +190,7 @@ impl Unfinished {
             Err(error) => return Err(ImportError::store("rename", &self.path)(error)),
         }
         self.published = true;
-        // The version's name, its image's and that of the image directory itself.
-        for name in target.ancestors().take(3) {
-            sync_parent(name).map_err(ImportError::store("sync", name))?;
-        }
-        Ok(())
+        sync_names(target)
     }
 }
 
@@ -204,6 +202,14 @@ impl Drop for Unfinished {
             warn!(path = %self.path.display(), %error, "an unfinished import stays until the next start");
         }
     }
+}
+
+/// Makes the name of a version durable, with its image's and that of the image directory itself.
+fn sync_names(version: &Path) -> Result<(), ImportError> {
+    for name in version.ancestors().take(3) {
+        sync_parent(name).map_err(ImportError::store("sync", name))?;
+    }
+    Ok(())
 }
 
 /// Locks a directory; `None` if another process holds it.

@@ -20,6 +20,7 @@ pub(crate) struct DurableMap {
     end: u64,
     next_sequence: u64,
     next_flush: u64,
+    compact_bytes: u64,
 }
 
 impl DurableMap {
@@ -40,12 +41,16 @@ impl DurableMap {
             end: bytes.len() as u64,
             next_sequence,
             next_flush: 2,
+            compact_bytes: COMPACT_BYTES,
         })
     }
 
-    /// Continues a file that ends clean.
+    /// Continues a file that ends clean. The process that wrote its last flush, or gave it its name, may have died before that
+    /// was durable; as the next flush says nothing of what stands here, it is made durable now.
     pub(crate) fn resume(path: &Path, content: &MapContent) -> io::Result<Self> {
         let file = StoreFile::open_writable(path)?;
+        file.sync_data()?;
+        sync_parent(path)?;
         Ok(Self {
             path: path.to_owned(),
             header: content.header,
@@ -53,13 +58,20 @@ impl DurableMap {
             end: content.valid_bytes,
             next_sequence: content.next_sequence,
             next_flush: content.last_flush + 1,
+            compact_bytes: COMPACT_BYTES,
         })
+    }
+
+    /// Compacts maps however short they are.
+    #[cfg(test)]
+    pub(crate) fn compact_early(&mut self) {
+        self.compact_bytes = 0;
     }
 
     /// True if `words` more words should rather go into a new file.
     pub(crate) fn wants_compaction(&self, words: usize, full: usize) -> bool {
         let records = self.end - RECORDS_OFFSET as u64 + records_bytes(words);
-        records > COMPACT_BYTES && records > COMPACT_FACTOR * records_bytes(full)
+        records > self.compact_bytes && records > COMPACT_FACTOR * records_bytes(full)
     }
 
     /// Appends one flush and syncs it.
@@ -78,7 +90,10 @@ impl DurableMap {
 
     /// Replaces the file by one that holds only `words`.
     pub(crate) fn compact(&mut self, words: &[Word]) -> io::Result<()> {
-        *self = Self::create(&self.path, &self.header, words)?;
+        *self = Self {
+            compact_bytes: self.compact_bytes,
+            ..Self::create(&self.path, &self.header, words)?
+        };
         Ok(())
     }
 }

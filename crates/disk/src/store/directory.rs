@@ -137,9 +137,7 @@ impl DiskDirectory {
             .join(format!("{prefix}-{}", descriptor.generation));
         files::rename(unfinished, &path).map_err(DiskError::store("rename", unfinished))?;
         if descriptor.kind == OverlayKind::Persistent {
-            let error = || DiskError::store("sync", &path);
-            sync_parent(&path).map_err(error())?;
-            sync_parent(&self.path).map_err(error())?;
+            self.sync_names()?;
         }
         Ok(Found {
             kind: descriptor.kind,
@@ -149,8 +147,10 @@ impl DiskDirectory {
     }
 
     /// Puts current overlays older than `current` away. A persistent one that gives way to a volatile one was not
-    /// dropped by anybody: it is kept until it is.
+    /// dropped by anybody: it is kept until it is. That is durable: a client that runs on the volatile one must not find the persistent
+    /// one in its place after a power cut of the server.
     pub(super) fn retire_older(&self, current: &Found) -> Result<(), DiskError> {
+        let mut kept = false;
         for entry in self.entries()? {
             let prefix = match (entry.stage, current.kind) {
                 (Stage::Current(OverlayKind::Persistent), OverlayKind::Volatile) => "kept",
@@ -159,9 +159,19 @@ impl DiskDirectory {
             };
             if entry.generation < current.generation {
                 self.rename(&entry, prefix)?;
+                kept |= prefix == "kept";
             }
         }
-        Ok(())
+        match kept {
+            true => self.sync_names(),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a persistent overlay gave way to a volatile one and was not dropped since.
+    pub(super) fn keeps_persistent(&self) -> Result<bool, DiskError> {
+        let entries = self.entries()?;
+        Ok(entries.iter().any(|entry| entry.stage == Stage::Kept))
     }
 
     /// Puts all overlays away, durably: what was reset must not come back with a power cut. Notes the epoch first, so
@@ -180,8 +190,7 @@ impl DiskDirectory {
                 remove_file(&path)?;
             }
         }
-        self.sync()?;
-        sync_parent(&self.path).map_err(DiskError::store("sync", &self.path))
+        self.sync_names()
     }
 
     /// The epoch of the last reset that was carried out; 0 if there was none.
@@ -237,6 +246,13 @@ impl DiskDirectory {
     pub(super) fn rename(&self, entry: &Entry, prefix: &str) -> Result<(), DiskError> {
         let to = self.path.join(format!("{prefix}-{}", entry.generation));
         files::rename(&entry.path, &to).map_err(DiskError::store("rename", &entry.path))
+    }
+
+    /// Makes the names in the directory and its own durable.
+    pub(super) fn sync_names(&self) -> Result<(), DiskError> {
+        files::sync_dir(&self.path)
+            .and_then(|()| sync_parent(&self.path))
+            .map_err(DiskError::store("sync", &self.path))
     }
 
     fn sync(&self) -> Result<(), DiskError> {

@@ -366,6 +366,11 @@ impl DiskStore {
                 version: base,
             });
         }
+        // The process that made it current may have died before the names were durable.
+        let directory = self.directory(id);
+        if found.kind == OverlayKind::Persistent || directory.keeps_persistent()? {
+            directory.sync_names()?;
+        }
         retire(open);
         let live = live_path(&self.paths.live_maps, id, descriptor.generation);
         let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;

@@ -14,12 +14,13 @@ use tracing::{debug, warn};
 
 use super::directory::{self, DiskDirectory, Entry, Stage};
 use super::{StoreOptions, StorePaths};
+use crate::data_file::DataFile;
 use crate::error::DiskError;
 use crate::files;
 use crate::map_file::MapKind;
 use crate::overlay::durable::DurableMap;
 use crate::overlay::live::{LiveMap, live_path};
-use crate::overlay::{MAP_FILE, OverlayDescriptor};
+use crate::overlay::{DATA_FILE, MAP_FILE, OverlayDescriptor, OverlayKind};
 
 enum Job {
     Tidy(DiskId),
@@ -176,7 +177,8 @@ fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// Moves the live map of an overlay that was put away from memory into its directory.
+/// Moves the live map of an overlay that was put away from memory into its directory. The live map names what was never flushed, so
+/// the data of a persistent one is synced first: its map must not name blocks that a power cut loses.
 fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
     if !live.exists() {
         return Ok(());
@@ -185,6 +187,12 @@ fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
         let words = LiveMap::open_any_boot(live, &descriptor.map_header(MapKind::Live))
             .and_then(|map| map.map_or(Ok(Vec::new()), |map| map.words()))
             .map_err(DiskError::store("read", live))?;
+        if descriptor.kind == OverlayKind::Persistent {
+            let path = directory.join(DATA_FILE);
+            DataFile::open_read_only(&path)
+                .and_then(|data| data.sync_data())
+                .map_err(DiskError::store("sync", &path))?;
+        }
         let path = directory.join(MAP_FILE);
         DurableMap::create(&path, &descriptor.map_header(MapKind::Overlay), &words)
             .map_err(DiskError::store("write", &path))?;
