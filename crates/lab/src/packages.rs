@@ -36,6 +36,7 @@ const NEEDED: &[(&str, &str)] = &[
         "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
         "qemu-block-extra",
     ),
+    ("/usr/bin/fio", "fio"),
     ("/usr/bin/tftp", "tftp-hpa"),
     ("/usr/bin/atftp", "atftp"),
     ("/usr/bin/curl", "curl"),

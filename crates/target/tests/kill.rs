@@ -7,64 +7,16 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
-
-use dess_model::host::{Paths, request};
+use dess_model::host::request;
 use dess_model::{TargetReply, TargetRequest};
-use dess_target::{TargetOptions, serve};
 use support::initiator::{Initiator, cdb_10};
 use support::room::{Site, client_id};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-
-const STATE: &str = "DESS_TEST_STATE";
-const RUNTIME: &str = "DESS_TEST_RUNTIME";
+use support::service::{self, Service};
 
 /// Not a test: the service itself, in a process that a test starts and kills.
 #[test]
 fn child_that_serves() {
-    let (Some(state), Some(runtime)) = (std::env::var_os(STATE), std::env::var_os(RUNTIME)) else {
-        return;
-    };
-    let paths = Paths {
-        state: state.into(),
-        runtime: runtime.into(),
-    };
-    let (ready, _) = oneshot::channel();
-    let served = serve(TargetOptions::new(paths), ready, CancellationToken::new());
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(served)
-        .unwrap();
-}
-
-struct KilledAtEnd(Child);
-
-impl KilledAtEnd {
-    fn start(site: &Site) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_serves", "--nocapture"])
-            .env(STATE, &site.paths.state)
-            .env(RUNTIME, &site.paths.runtime)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let child = Self(child);
-        site.wait_for_portal();
-        child
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for KilledAtEnd {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    service::serve_if_child();
 }
 
 /// What round `round` writes to slot `slot`: 3 KiB that start in the middle of a 4 KiB block.
@@ -80,7 +32,7 @@ fn lba(slot: u32) -> u32 {
 #[test]
 fn every_acknowledged_write_survives_kill_9() {
     let site = Site::new();
-    let mut child = KilledAtEnd::start(&site);
+    let mut child = Service::start(&site);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let power_on = TargetRequest::PowerOn {
         client: client_id(1),
@@ -114,7 +66,7 @@ fn every_acknowledged_write_survives_kill_9() {
             }
         }
         child.kill();
-        child = KilledAtEnd::start(&site);
+        child = Service::start(&site);
         let mut session = Initiator::login(&site.login(1)).unwrap();
         session.become_ready().unwrap();
         for slot in 0..slots {

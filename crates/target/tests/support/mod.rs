@@ -6,5 +6,6 @@
 pub mod initiator;
 pub mod raw;
 pub mod room;
+pub mod service;
 pub mod standalone;
 pub mod victim;
