@@ -201,6 +201,7 @@ fn store(work: &Path, image: &Path) -> Result<(DiskStore, DiskSpec), Box<dyn std
         source: ImportSource {
             path: image.to_owned(),
             format: Some(ImageFormat::Raw),
+            end_marker: None,
         },
         comment: String::new(),
         created: Timestamp(0),

@@ -8,9 +8,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// How far long work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the disk done.
+    /// Bytes done: of the disk, or of the source if that is a stream.
     pub done_bytes: u64,
-    /// Bytes of the disk in all.
+    /// Bytes in all; 0 if that is not known.
     pub total_bytes: u64,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Throttle<'a> {
         let due = self
             .last
             .is_none_or(|last| now.duration_since(last) >= REPORT_EVERY);
-        if due && done_bytes < self.total_bytes {
+        if due && (done_bytes < self.total_bytes || self.total_bytes == 0) {
             self.last = Some(now);
             (self.report)(Progress {
                 done_bytes,

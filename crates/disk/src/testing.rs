@@ -112,6 +112,7 @@ impl Room {
             source: ImportSource {
                 path: source,
                 format: None,
+                end_marker: None,
             },
             comment: "test".to_owned(),
             created: Timestamp(1),

@@ -105,6 +105,7 @@ fn kill_under_writes(policy: BootPolicy) {
         source: ImportSource {
             path: directory.join("base.raw"),
             format: Some(ImageFormat::Raw),
+            end_marker: None,
         },
         comment: String::new(),
         created: Timestamp(0),

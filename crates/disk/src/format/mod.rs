@@ -15,7 +15,7 @@ pub mod vmdk;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use chain::Chain;
+pub(crate) use chain::{Chain, detect_start};
 pub(crate) use file::ImageFile;
 pub(crate) use unpack::{Codec, Packed, Unpacker};
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::writer::{DataWriter, Piece, VersionWriter};
 use crate::error::ImportError;
 use crate::format::{Chain, Unpacker};
-use crate::progress::Throttle;
 use crate::version::CHUNK_BYTES;
 
 /// Most threads that read and write.
@@ -19,11 +18,14 @@ const WORKERS_MAX: usize = 4;
 const STOP_EVERY: Duration = Duration::from_millis(200);
 
 /// What a worker has to do next.
+#[derive(Clone, Copy)]
 pub(super) enum Task {
     /// Nothing: that many bytes are zero.
     Zeros(u64),
     /// Read that many bytes of the image.
     Read(u64),
+    /// Write that many bytes, which are in the buffer.
+    Write(u64),
 }
 
 /// Where a disk comes from, piece by piece from its beginning. All pieces but the last are whole chunks.
@@ -35,6 +37,11 @@ pub(super) trait Feed: Send {
         buffer: &mut [u8],
         stop: &AtomicBool,
     ) -> Result<Option<Task>, ImportError>;
+
+    /// What makes a `next` that waits give up.
+    fn stopper(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
 }
 
 /// An image file: its zeros are known without reading them.
@@ -74,16 +81,17 @@ struct Shared<'a> {
     ended: bool,
 }
 
-/// Copies everything that the feed gives from `writer.offset()` on.
+/// Copies everything that the feed gives from `writer.offset()` on. `on_piece` is told how far it is.
 pub(super) fn copy(
     feed: &mut dyn Feed,
     image: Option<&Chain>,
     data: &DataWriter,
     writer: &mut VersionWriter,
-    throttle: &mut Throttle<'_>,
+    on_piece: &mut dyn FnMut(u64),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), ImportError> {
     let stop = AtomicBool::new(false);
+    let stopper = feed.stopper();
     let shared = Mutex::new(Shared {
         feed,
         next: 0,
@@ -105,8 +113,11 @@ pub(super) fn copy(
             });
         }
         drop(sender);
-        let collected = collect(&receiver, writer, throttle, cancelled);
+        let collected = collect(&receiver, writer, on_piece, cancelled);
         stop.store(true, Ordering::Relaxed);
+        if let Some(stopper) = stopper {
+            stopper.store(true, Ordering::Relaxed);
+        }
         collected
     })
 }
@@ -126,10 +137,10 @@ fn work(
         };
         let piece = match task {
             Task::Zeros(length) => Piece::Zeros(length.next_multiple_of(512)),
-            Task::Read(length) => {
+            Task::Read(length) | Task::Write(length) => {
                 // The end of a disk with an odd size is filled up with zeros.
                 let (bytes, rest) = buffer.split_at_mut(length as usize);
-                if let Some(image) = image {
+                if let (Task::Read(_), Some(image)) = (task, image) {
                     image.read(&mut unpacker, offset, bytes)?;
                 }
                 let padding = length.next_multiple_of(512) - length;
@@ -159,7 +170,7 @@ fn claim(
         shared.ended = true;
         return Ok(None);
     };
-    let (Task::Zeros(length) | Task::Read(length)) = task;
+    let (Task::Zeros(length) | Task::Read(length) | Task::Write(length)) = task;
     shared.next += 1;
     shared.offset += length;
     Ok(Some((number, offset, task)))
@@ -169,7 +180,7 @@ fn claim(
 fn collect(
     done: &Receiver<Result<(u64, Piece), ImportError>>,
     writer: &mut VersionWriter,
-    throttle: &mut Throttle<'_>,
+    on_piece: &mut dyn FnMut(u64),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), ImportError> {
     let mut early = BTreeMap::new();
@@ -190,6 +201,6 @@ fn collect(
             writer.add(piece);
             next += 1;
         }
-        throttle.done(writer.offset());
+        on_piece(writer.offset());
     }
 }

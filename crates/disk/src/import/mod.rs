@@ -1,6 +1,7 @@
 //! Import: makes a version out of a disk image (`docs/format/version.md`).
 
 mod copy;
+mod stream;
 mod writer;
 
 use std::fs::{self, File};
@@ -19,18 +20,23 @@ use crate::format::{Chain, ImageFormat};
 use crate::progress::{Progress, Throttle};
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
 use copy::{ImageFeed, copy};
+use stream::Stream;
 use writer::{DataWriter, VersionWriter};
 
 const UNFINISHED_PREFIX: &str = ".import-";
+/// What came out of a stream, in the directory in which the version is built.
+const UNPACKED_FILE: &str = "unpacked";
 
 /// What to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportSource {
-    /// The file (raw: also a block device). Other files that it names (backing files, extents) must lie in the same
+    /// The file (raw: also a block device), also packed with gzip or zstd, or a pipe. Other files that it names (backing files, extents) must lie in the same
     /// directory or below.
     pub path: PathBuf,
-    /// Its format; `None` to tell by its first bytes.
+    /// Its format (of a packed file, that of what is in it); `None` to tell by its first bytes.
     pub format: Option<ImageFormat>,
+    /// For a pipe: a file that holds the number of bytes sent, made when all are. A pipe that ends without it was cut off.
+    pub end_marker: Option<PathBuf>,
 }
 
 /// An import to do.
@@ -62,7 +68,6 @@ pub fn import(
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
-    let image = Chain::open(&request.source.path, request.source.format)?;
     let target = version_directory(&request.images, request.version);
     if target.exists() {
         // The one that published it may have died before the name was durable.
@@ -72,7 +77,7 @@ pub fn import(
         });
     }
     let unfinished = Unfinished::begin(&target, request.version)?;
-    let manifest = copy_image(request, &image, &unfinished.path, progress, cancelled)?;
+    let manifest = copy_source(request, &unfinished.path, progress, cancelled)?;
     unfinished.publish(&target, request.version)?;
     info!(
         version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
@@ -107,6 +112,33 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
     Ok(removed)
 }
 
+fn copy_source(
+    request: &ImportRequest,
+    directory: &Path,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Manifest, ImportError> {
+    let source = &request.source;
+    let marker = source.end_marker.as_deref();
+    let Some(mut stream) = Stream::open(&source.path, source.format, marker, cancelled)? else {
+        let image = Chain::open(&source.path, source.format)?;
+        return copy_image(request, &image, directory, progress, cancelled);
+    };
+    if stream.format() == ImageFormat::Raw {
+        return copy_stream(request, stream, directory, progress, cancelled);
+    }
+    let unpacked = directory.join(UNPACKED_FILE);
+    let read = stream.progress();
+    let mut throttle = Throttle::new(progress, read.total());
+    let mut report = || throttle.done(read.taken());
+    stream.unpack(&unpacked, &mut report, cancelled)?;
+    let image = Chain::open(&unpacked, Some(stream.format()))?;
+    let manifest = copy_image(request, &image, directory, progress, cancelled);
+    drop(image);
+    files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
+    manifest
+}
+
 fn copy_image(
     request: &ImportRequest,
     image: &Chain,
@@ -128,18 +160,47 @@ fn copy_image(
     let data = DataWriter::create(directory)?;
     let mut writer = VersionWriter::new(directory, request.version);
     let mut feed = ImageFeed { image };
+    let on_piece = &mut |done| throttle.done(done);
     copy(
         &mut feed,
         Some(image),
         &data,
         &mut writer,
-        &mut throttle,
+        on_piece,
         cancelled,
     )?;
     let source = SourceInfo {
         name: name_of(path),
         format: image.format(),
         file_bytes: image.file_bytes(),
+    };
+    let manifest = writer.finish(&data, source, &request.comment, request.created)?;
+    throttle.finish();
+    Ok(manifest)
+}
+
+/// A raw disk out of a stream. Progress is in bytes of the source.
+fn copy_stream(
+    request: &ImportRequest,
+    mut stream: Stream,
+    directory: &Path,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Manifest, ImportError> {
+    let path = &request.source.path;
+    let read = stream.progress();
+    let mut throttle = Throttle::new(progress, read.total());
+    let data = DataWriter::create(directory)?;
+    let mut writer = VersionWriter::new(directory, request.version);
+    let on_piece = &mut |_| throttle.done(read.taken());
+    copy(&mut stream, None, &data, &mut writer, on_piece, cancelled)?;
+    if writer.offset() == 0 {
+        return Err(ImportError::refused(path, 0, "it is empty"));
+    }
+    let source = SourceInfo {
+        name: name_of(path),
+        format: ImageFormat::Raw,
+        file_bytes: read.taken(),
     };
     let manifest = writer.finish(&data, source, &request.comment, request.created)?;
     throttle.finish();

@@ -372,3 +372,124 @@ fn a_full_disk_is_reported_as_such() {
     }
     assert!(left.is_empty(), "{left:?}");
 }
+
+fn packed(packing: &str, path: &Path) -> PathBuf {
+    use std::io::Write;
+    let bytes = fs::read(path).unwrap();
+    let packed = match packing {
+        "gz" => {
+            let level = flate2::Compression::fast();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(&bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        _ => zstd::encode_all(&bytes[..], 1).unwrap(),
+    };
+    let path = path.with_extension(packing);
+    fs::write(&path, packed).unwrap();
+    path
+}
+
+#[test]
+fn packed_files_of_any_format_import_as_what_is_in_them() {
+    for program in ["gz", "zst"] {
+        for format in ["raw", "qcow2", "vpc", "vmdk"] {
+            let room = Room::new();
+            let (source, bytes) = raw(&room);
+            let path = room.path("disk");
+            let args = ["convert", "-f", "raw", "-O", format];
+            let args = match format {
+                "vpc" => [&args[..], &["-o", "force_size=on"]].concat(),
+                _ => args.to_vec(),
+            };
+            qemu_img(&args, &[&source, &path]);
+            let path = packed(program, &path);
+            let manifest =
+                run(&room, 1, &path).unwrap_or_else(|error| panic!("{program} {format}: {error}"));
+            assert_eq!(manifest.image_crc32c, crc32c::crc32c(&bytes));
+            let left = fs::read_dir(room.version_dir(1)).unwrap().count();
+            assert_eq!(left, 4, "nothing but the version's files is left");
+        }
+    }
+}
+
+#[test]
+fn a_packed_file_cut_off_or_damaged_is_refused_with_the_place() {
+    let room = Room::new();
+    let (source, _) = raw(&room);
+    for program in ["gz", "zst"] {
+        let path = packed(program, &source);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = run(&room, 1, &path).unwrap_err();
+        assert!(
+            matches!(error, ImportError::Refused { offset, .. } if offset > 0),
+            "{error}"
+        );
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2..][..64].fill(0xff);
+        fs::write(&path, damaged).unwrap();
+        let error = run(&room, 1, &path).unwrap_err();
+        assert!(matches!(error, ImportError::Refused { .. }), "{error}");
+    }
+    assert_nothing_visible(&room);
+}
+
+fn pipe(room: &Room) -> PathBuf {
+    let path = room.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    path
+}
+
+#[test]
+fn a_pipe_imports_when_its_end_is_marked_and_not_when_it_is_cut_off() {
+    for marked in [true, false] {
+        let room = Room::new();
+        let (_, bytes) = raw(&room);
+        let path = pipe(&room);
+        let marker = room.path("end");
+        let mut request = room.request(1, path.clone());
+        request.source.end_marker = Some(marker.clone());
+        let sent = bytes.clone();
+        let sender = std::thread::spawn(move || {
+            use std::io::Write;
+            let mut pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
+            pipe.write_all(&sent).unwrap();
+            if marked {
+                fs::write(marker, sent.len().to_string()).unwrap();
+            }
+        });
+        let imported = import(&request, &mut |_| {}, &|| false);
+        sender.join().unwrap();
+        match (marked, imported) {
+            (true, Ok(manifest)) => assert_eq!(manifest.image_crc32c, crc32c::crc32c(&bytes)),
+            (false, Err(ImportError::Refused { reason, .. })) => {
+                assert!(reason.contains("cut off"));
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_import_from_a_silent_pipe_can_be_cancelled() {
+    let room = Room::new();
+    let path = pipe(&room);
+    let sender = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            use std::io::Write;
+            let mut pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
+            pipe.write_all(&[1; 100_000]).unwrap();
+            pipe
+        }
+    });
+    let asked = Cell::new(0);
+    let result = import(&room.request(1, path), &mut |_| {}, &|| {
+        asked.set(asked.get() + 1);
+        asked.get() > 3
+    });
+    assert!(matches!(result, Err(ImportError::Cancelled)), "{result:?}");
+    drop(sender.join().unwrap());
+    assert_nothing_visible(&room);
+}

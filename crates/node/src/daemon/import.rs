@@ -53,6 +53,7 @@ pub(super) async fn run(
         source: ImportSource {
             path: payload.source,
             format: None,
+            end_marker: None,
         },
         comment: job.subject.clone(),
         created: Timestamp::now(),

@@ -558,6 +558,7 @@ async fn an_import_whose_result_was_never_written_is_not_lost() {
         source: dess_disk::ImportSource {
             path: import.source,
             format: None,
+            end_marker: None,
         },
         comment: "debian".into(),
         created: dess_model::Timestamp::now(),

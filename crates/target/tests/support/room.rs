@@ -279,6 +279,7 @@ fn import_image(paths: &Paths, version: VersionRef, image: &[u8], scratch: &Path
         source: ImportSource {
             path: source,
             format: Some(ImageFormat::Raw),
+            end_marker: None,
         },
         comment: String::new(),
         created: Timestamp(1),
