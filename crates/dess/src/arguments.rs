@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use dess_disk::ExportFormat;
 use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
 use dess_node::supervisor::protocol::ServiceName;
 use dess_target::Geometry;
@@ -267,9 +268,10 @@ pub(crate) enum GroupCommand {
 pub(crate) enum ImageCommand {
     /// All images and their versions.
     List,
-    /// Import a raw or qcow2 file as a new image, or as the next version of one.
+    /// Import a disk image (raw, qcow2, VHD, VHDX, VMDK, also packed with gzip or zstd) as a new image, or as the next version
+    /// of one.
     Import {
-        /// File on this server.
+        /// File on this server, or `-` for standard input.
         file: PathBuf,
         /// Name of the image [default: the file's name].
         #[arg(long)]
@@ -277,6 +279,16 @@ pub(crate) enum ImageCommand {
         /// Return at once; the management daemon goes on.
         #[arg(long)]
         detach: bool,
+    },
+    /// Write a version as a disk image of another program.
+    Export {
+        /// Image as name (its newest version) or name@version.
+        image: String,
+        /// File to make, or `-` for standard output.
+        file: PathBuf,
+        /// raw, qcow2, qcow2-compressed, vhd or vmdk [default: by the file's extension, else raw].
+        #[arg(long)]
+        format: Option<ExportFormat>,
     },
     /// Choose what clients boot from their next power-on.
     Assign {

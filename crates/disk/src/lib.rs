@@ -35,7 +35,9 @@ pub use disk::{Disk, DiskFigures};
 pub use error::{DiskError, ExportError, ImportError, RawError, VersionError};
 pub use export::{ExportFormat, ExportTarget, export};
 pub use format::ImageFormat;
-pub use import::{ImportRequest, ImportSource, clean_unfinished, import};
+pub use import::{
+    DiskLint, Finding, ImportRequest, ImportSource, PartitionTable, clean_unfinished, import,
+};
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use note::Note;
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};

@@ -163,6 +163,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
             created: before(86_400 * (10 - i64::from(number))),
             groups: vec![],
             clients: if number == 3 { 22 } else { 0 },
+            lint: None,
         })
         .collect();
     Site {

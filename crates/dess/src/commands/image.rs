@@ -1,17 +1,24 @@
 //! `dess image`
 
-use std::io::{IsTerminal, Write};
+mod progress;
+mod transfer;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use dess_disk::DiskLint;
 use dess_model::JobId;
 use dess_node::operations::{AssignTo, ImageImport, JobState, JobView, Operations};
 
 use crate::arguments::ImageCommand;
 use crate::output::{self, ago, bytes, say, table};
 
+use progress::ProgressLine;
+
+/// Instead of a file: standard input or output.
+const STANDARD: &str = "-";
 /// How often the progress of an import is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// After this long in the queue the person is told why nothing happens.
@@ -25,22 +32,33 @@ pub(super) async fn image(
     match command {
         ImageCommand::List => list(operations, json).await?,
         ImageCommand::Import { file, name, detach } => {
-            let source = std::fs::canonicalize(&file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            let name = name.unwrap_or_else(|| name_of(&source));
-            let job = operations
-                .image_import_start(ImageImport { source, name })
-                .await?;
-            let view = match detach {
-                true => operations.job_get(job).await?,
-                false => follow(operations, job).await?,
+            let view = if file.as_os_str() == STANDARD {
+                let name = name.context("give the image a --name")?;
+                transfer::import_standard_input(operations, name).await?
+            } else {
+                let source = std::fs::canonicalize(&file)
+                    .with_context(|| format!("cannot read {}", file.display()))?;
+                let name = name.unwrap_or_else(|| name_of(&source));
+                let job = operations
+                    .image_import_start(ImageImport { source, name })
+                    .await?;
+                match detach {
+                    true => operations.job_get(job).await?,
+                    false => follow(operations, job).await?,
+                }
             };
             if json {
                 output::json(&view)?;
             } else {
                 say!("{}", summary(&view));
+                show_findings(operations, &view).await?;
             }
         }
+        ImageCommand::Export {
+            image,
+            file,
+            format,
+        } => transfer::export(operations, &image, &file, format).await?,
         ImageCommand::Assign { image, client } => {
             let to = match &client {
                 None => AssignTo::DefaultGroup,
@@ -58,11 +76,12 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
     if json {
         return output::json(&images);
     }
-    let mut rows = table(&["image", "size", "age", "groups", "clients"]);
+    let mut rows = table(&["image", "size", "boots with", "age", "groups", "clients"]);
     for version in images.iter().flat_map(|image| &image.versions) {
         rows.add_row([
             version.label.clone(),
             bytes(version.size_bytes),
+            output::or_dash(version.lint.as_ref().map(firmware)),
             ago(version.created),
             version.groups.join(", "),
             version.clients.to_string(),
@@ -74,30 +93,45 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
 
 /// Shows a job's progress until it ends. Ctrl-C leaves the job running.
 async fn follow(operations: &Operations, job: JobId) -> Result<JobView> {
-    let terminal = std::io::stderr().is_terminal();
+    let mut line = ProgressLine::new();
     let mut polls = 0;
     loop {
         let view = operations.job_get(job).await?;
         if view.state.is_final() {
-            if terminal {
-                eprintln!();
-            }
+            line.end();
             return finished(view);
         }
         polls += 1;
         if view.state == JobState::Queued && polls == QUEUE_PATIENCE_POLLS {
             eprintln!("the job waits for the management daemon; is it running? (dess up)");
         }
-        if terminal && view.total > 0 {
-            let percent = view.progress.saturating_mul(100) / view.total;
-            eprint!(
-                "\r{percent:>3} %  {} of {}  ",
-                bytes(view.progress),
-                bytes(view.total)
-            );
-            std::io::stderr().flush()?;
-        }
+        line.show(view.progress, view.total)?;
         tokio::time::sleep(PROGRESS_EVERY).await;
+    }
+}
+
+/// Says what was seen of the disk that a job imported.
+async fn show_findings(operations: &Operations, view: &JobView) -> Result<()> {
+    let images = operations.image_list().await?;
+    let mut versions = images.iter().flat_map(|image| &image.versions);
+    let imported = versions.find(|version| Some(&version.label) == view.result.as_ref());
+    let Some(lint) = imported.and_then(|version| version.lint.as_ref()) else {
+        return Ok(());
+    };
+    say!("boots with: {}", firmware(lint));
+    for finding in &lint.findings {
+        say!("note: {finding}");
+    }
+    Ok(())
+}
+
+/// With which firmware a disk seems to boot.
+fn firmware(lint: &DiskLint) -> &'static str {
+    match (lint.bios, lint.uefi) {
+        (true, true) => "BIOS, UEFI",
+        (true, false) => "BIOS",
+        (false, true) => "UEFI",
+        (false, false) => "nothing",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Import: makes a version out of a disk image (`docs/format/version.md`).
 
 mod copy;
+mod lint;
 mod stream;
 mod writer;
 
@@ -19,6 +20,8 @@ use crate::files::{self, sync_parent};
 use crate::format::{Chain, ImageFormat};
 use crate::progress::{Progress, Throttle};
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
+pub use lint::{DiskLint, Finding, PartitionTable};
+
 use copy::{ImageFeed, copy};
 use stream::Stream;
 use writer::{DataWriter, VersionWriter};

@@ -1,9 +1,11 @@
 //! Writes the files of a base version.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dess_model::{Timestamp, VersionRef};
 
+use super::lint::lint;
 use crate::BLOCK_BYTES;
 use crate::block_map::{WORD_BLOCKS, Word};
 use crate::error::ImportError;
@@ -149,17 +151,21 @@ impl VersionWriter {
             image_crc32c: self.image.value(),
             map_crc32c: 0,
             sums_crc32c: crc32c::crc32c(&sums),
+            lint: None,
         };
         let header = manifest.map_header();
         let mut map = header.encode_file();
         header.encode_flush(&self.words, 1, 0, &mut map);
         manifest.map_crc32c = crc32c::crc32c(&map);
-        let json = serde_json::to_vec_pretty(&manifest)
-            .expect("a struct of numbers and strings has a JSON form");
-
         data.file
             .set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
             .map_err(ImportError::store("extend", &data.path))?;
+        let read = |offset, buffer: &mut [u8]| data.file.reader().read_exact_at(buffer, offset);
+        let seen = lint(size_bytes, &read).map_err(ImportError::store("read", &data.path))?;
+        manifest.lint = Some(seen);
+        let json = serde_json::to_vec_pretty(&manifest)
+            .expect("a struct of numbers and strings has a JSON form");
+
         seal(&data.file).map_err(ImportError::store("sync", &data.path))?;
         for (name, content) in [(SUMS_FILE, sums), (MAP_FILE, map), (MANIFEST_FILE, json)] {
             let path = self.directory.join(name);

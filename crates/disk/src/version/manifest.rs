@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{DISK_BYTES_MAX, MANIFEST_FILE};
 use crate::error::VersionError;
 use crate::format::ImageFormat;
+use crate::import::DiskLint;
 use crate::map_file::{MapHeader, MapKind};
 
 /// Layout of a version that this build writes and reads.
@@ -39,6 +40,9 @@ pub struct Manifest {
     pub map_crc32c: u32,
     /// CRC32C of the file `sums`.
     pub sums_crc32c: u32,
+    /// What was seen of the disk when it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint: Option<DiskLint>,
 }
 
 /// Where a version came from.

@@ -108,6 +108,7 @@ impl Version {
             image_crc32c: 0,
             map_crc32c: 0,
             sums_crc32c: 0,
+            lint: None,
         };
         Ok(Self {
             manifest,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jobs::Outcome;
 use super::shared::{Shared, chain};
-use crate::operations::ImportPayload;
+use crate::operations::{ImportPayload, end_marker};
 
 /// How often progress is written and a request to cancel is looked for.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -51,9 +51,9 @@ pub(super) async fn run(
         images: shared.paths.images(),
         version,
         source: ImportSource {
+            end_marker: end_marker(&payload.source),
             path: payload.source,
             format: None,
-            end_marker: None,
         },
         comment: job.subject.clone(),
         created: Timestamp::now(),

@@ -1,7 +1,9 @@
 //! Images, their versions, import and assignment.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
+use dess_disk::{DiskLint, Manifest, version_directory};
 use dess_model::{BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, Timestamp, VersionRef};
 use dess_store::{ClientRecord, GroupRecord, ImageRecord, JobRecord, JobState, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
@@ -36,12 +38,15 @@ pub struct VersionView {
     pub groups: Vec<String>,
     /// How many clients boot it at their next power-on.
     pub clients: u32,
+    /// What was seen of the disk when it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint: Option<DiskLint>,
 }
 
 /// An image to import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageImport {
-    /// File on the server: raw or qcow2.
+    /// File on the server: raw, qcow2, VHD, VHDX or VMDK, also packed with gzip or zstd; or a pipe.
     pub source: PathBuf,
     /// Name of the image: letters of any script, digits, `-`, `_`, `.`; a new name makes a new
     /// image, a known one its next version.
@@ -75,6 +80,9 @@ pub struct GroupView {
     pub limits: IoLimits,
 }
 
+const PIPE_PREFIX: &str = "image-import-";
+const PIPE_EXTENSION: &str = "pipe";
+
 /// Kind of the job that imports an image.
 pub(crate) const IMAGE_IMPORT: &str = "image_import";
 
@@ -95,6 +103,7 @@ impl Operations {
         let groups = tx.group_list().await?;
         let clients = tx.client_list().await?;
         let catalogue = Catalogue::read(&mut tx).await?;
+        let lints = self.lints(&catalogue).await;
         let boots = |client: &ClientRecord| {
             let group = groups.iter().find(|group| group.id == client.group);
             client.version.or(group.and_then(|group| group.version))
@@ -113,6 +122,7 @@ impl Operations {
                 .iter()
                 .map(|client| u32::from(boots(client) == Some(record.version)))
                 .sum(),
+            lint: lints.get(&record.version).cloned(),
         };
         Ok(catalogue
             .images
@@ -123,6 +133,58 @@ impl Operations {
                 versions: catalogue.versions_of(image.id).map(version_view).collect(),
             })
             .collect())
+    }
+
+    /// What was seen of the disks of all versions, where that can be read.
+    async fn lints(&self, catalogue: &Catalogue) -> HashMap<VersionRef, DiskLint> {
+        let images = self.paths.images();
+        let versions: Vec<_> = catalogue
+            .versions
+            .iter()
+            .map(|record| record.version)
+            .collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let lint = |version: VersionRef| {
+                let manifest = Manifest::read(&version_directory(&images, version)).ok()?;
+                Some((version, manifest.lint?))
+            };
+            versions.into_iter().filter_map(lint).collect()
+        });
+        read.await.unwrap_or_default()
+    }
+
+    /// The version that `image` names (`name` or `name@version`), to be written to `target`: its label and its directory.
+    ///
+    /// # Errors
+    /// If there is no such version, or the database cannot be written.
+    pub async fn image_export_start(&self, image: &str, target: &str) -> Result<(String, PathBuf)> {
+        let actor = &*self.actor;
+        let (label, version) = self
+            .store()
+            .await?
+            .transact(|mut tx| async move {
+                let catalogue = Catalogue::read(&mut tx).await?;
+                let version = catalogue.find(image)?;
+                let label = catalogue.label(version);
+                audit(
+                    &mut tx,
+                    actor,
+                    "image.export",
+                    &label,
+                    json!({"target": target}),
+                )
+                .await?;
+                Result::Ok((label, version))
+            })
+            .await?;
+        Ok((label, version_directory(&self.paths.images(), version)))
+    }
+
+    /// Where a command that sends an image to [`image_import_start`](Self::image_import_start) makes its pipe. When all is sent, and
+    /// before it closes the pipe, it writes the number of bytes to [`end_marker`].
+    pub fn import_pipe(&self) -> PathBuf {
+        let name = format!("{PIPE_PREFIX}{}.{PIPE_EXTENSION}", Uuid::now_v7().simple());
+        self.paths.node_control().with_file_name(name)
     }
 
     /// Queues the import of an image; `node` carries it out.
@@ -323,6 +385,13 @@ async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> 
         }
     }
     Ok(())
+}
+
+/// The file that tells how many bytes were sent through a pipe that [`Operations::import_pipe`] named; `None` for other files.
+pub fn end_marker(source: &Path) -> Option<PathBuf> {
+    let name = source.file_name()?.to_str()?;
+    let pipe = name.starts_with(PIPE_PREFIX) && source.extension()? == PIPE_EXTENSION;
+    pipe.then(|| source.with_extension("end"))
 }
 
 async fn check_import(import: &ImageImport) -> Result<()> {

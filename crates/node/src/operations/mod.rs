@@ -20,7 +20,7 @@ pub use boots::{BootAttemptView, BootSummary, StepView};
 pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{ClientView, Hardware, ImageAssignment, Traffic};
 pub use error::OperationError;
-pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView};
+pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView, end_marker};
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
 pub use records::{AuditView, NoticeKind, NoticeView};
