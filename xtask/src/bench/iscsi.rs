@@ -1,5 +1,6 @@
 //! The iSCSI service beside tgt: the same load on the same disk, in turns, as ratios.
 
+mod fairness;
 mod load;
 mod report;
 mod server;
@@ -37,6 +38,9 @@ pub(crate) struct IscsiArguments {
     /// Only loads whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Only what a greedy client costs 64 others.
+    #[arg(long)]
+    fairness: bool,
     /// Leave the stock clients and the scattered overlay out.
     #[arg(long)]
     brief: bool,
@@ -100,6 +104,9 @@ pub(super) fn bench(arguments: &IscsiArguments) -> Result<()> {
     };
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
+    if arguments.fairness {
+        return fairness(arguments, &dess, &directory);
+    }
     let bench = Bench::start(arguments, &dess, &directory)?;
     let mut report = report::Report::new(&dess)?;
     for row in rows(arguments) {
@@ -117,6 +124,18 @@ pub(super) fn bench(arguments: &IscsiArguments) -> Result<()> {
     report.print();
     if arguments.write {
         report.write()?;
+    }
+    Ok(())
+}
+
+fn fairness(arguments: &IscsiArguments, dess: &Path, directory: &Path) -> Result<()> {
+    let disk_bytes = arguments.disk_mib << 20;
+    for kind in [Kind::Overlay, Kind::Tgt16] {
+        let image = directory.join(format!("{kind:?}.raw"));
+        make_image(&image, disk_bytes)?;
+        let server = Server::start(kind, dess, &image, directory)?;
+        let time = Duration::from_secs_f64(arguments.seconds);
+        fairness::measure(&server, disk_bytes, arguments.rounds.max(1), time)?;
     }
     Ok(())
 }

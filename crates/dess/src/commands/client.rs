@@ -9,6 +9,7 @@ use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView
 use serde::Serialize;
 
 use super::confirmed;
+use super::traffic::ClientTraffic;
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
 use crate::limits;
 use crate::output::{self, ago, bytes, duration, or_dash, say, table};
@@ -26,7 +27,9 @@ pub(super) async fn client(
                 true => Some(operations.client_iscsi(client.id).await?),
                 false => None,
             };
-            details(&client, iscsi.as_ref(), json)?;
+            let data_path = operations.data_path().await.ok().flatten();
+            let traffic = ClientTraffic::of(&client, data_path.unwrap_or_default());
+            details(&client, &traffic, iscsi.as_ref(), json)?;
         }
         ClientCommand::Add(arguments) => {
             let added = operations.client_add(addition(arguments)).await?;
@@ -86,15 +89,26 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
 }
 
 /// One client, a line for each fact. The secret is shown only if it was asked for.
-fn details(client: &ClientView, iscsi: Option<&IscsiIdentity>, json: bool) -> Result<()> {
+fn details(
+    client: &ClientView,
+    traffic: &ClientTraffic,
+    iscsi: Option<&IscsiIdentity>,
+    json: bool,
+) -> Result<()> {
     if json {
         #[derive(Serialize)]
         struct Details<'a> {
             #[serde(flatten)]
             client: &'a ClientView,
+            #[serde(flatten)]
+            data_path: &'a ClientTraffic,
             iscsi: Option<&'a IscsiIdentity>,
         }
-        return output::json(&Details { client, iscsi });
+        return output::json(&Details {
+            client,
+            data_path: traffic,
+            iscsi,
+        });
     }
     let mut facts = vec![
         ("seat", client.seat.to_string()),
@@ -115,6 +129,7 @@ fn details(client: &ClientView, iscsi: Option<&IscsiIdentity>, json: bool) -> Re
         ("written", bytes(client.traffic.written_bytes)),
         ("id", client.id.to_string()),
     ];
+    facts.extend(traffic.facts());
     if let Some(iscsi) = iscsi {
         facts.push(("initiator name", iscsi.initiator_iqn.clone()));
         facts.push(("target name", iscsi.target_iqn.clone()));

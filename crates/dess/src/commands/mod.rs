@@ -8,6 +8,7 @@ mod job;
 mod services;
 mod site;
 mod status;
+mod traffic;
 mod up;
 
 use std::io::{IsTerminal, Write};

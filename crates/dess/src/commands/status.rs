@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use dess_diagnosis::ClientState;
-use dess_node::operations::{ClientView, NoticeView, Operations, SiteView};
+use dess_node::operations::{ClientView, DataPathView, NoticeView, Operations, SiteView};
 use dess_node::supervisor;
 use dess_node::supervisor::protocol::ServiceStatus;
 use serde::Serialize;
@@ -23,6 +23,8 @@ struct Status {
     site: Option<SiteView>,
     clients: Vec<ClientView>,
     notices: Vec<NoticeView>,
+    /// What the iSCSI service tells; none if it is down.
+    data_path: Option<DataPathView>,
     database_error: Option<String>,
 }
 
@@ -53,6 +55,7 @@ async fn collect(operations: &Operations) -> Status {
         site: None,
         clients: Vec::new(),
         notices: Vec::new(),
+        data_path: operations.data_path().await.ok().flatten(),
         database_error: None,
     };
     if let Err(error) = read_site(operations, &mut status).await {

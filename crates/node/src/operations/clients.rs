@@ -10,7 +10,9 @@ use dess_model::{
     Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, IoLimits, MacAddr, Timestamp,
     VersionRef,
 };
-use dess_model::{ControlError, IscsiIdentity, TargetReply, TargetRequest};
+use dess_model::{
+    ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply, TargetRequest,
+};
 use dess_store::{ClientRecord, GroupRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -85,6 +87,15 @@ pub struct Traffic {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+}
+
+/// What the iSCSI service tells: open sessions, and counters of the clients since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataPathView {
+    /// Open sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// Counters of the clients that had a session.
+    pub clients: Vec<ClientCounters>,
 }
 
 /// How long the iSCSI service may take to answer; it gives sessions 10 s to end.
@@ -244,6 +255,19 @@ impl Operations {
             .await?;
         self.publish().await;
         Ok(disk)
+    }
+
+    /// What the iSCSI service tells of sessions and clients; none if it is down.
+    ///
+    /// # Errors
+    /// If it gives no usable answer.
+    pub async fn data_path(&self) -> Result<Option<DataPathView>> {
+        Ok(match self.ask_target(&TargetRequest::Status).await? {
+            Some(TargetReply::Status {
+                sessions, clients, ..
+            }) => Some(DataPathView { sessions, clients }),
+            _ => None,
+        })
     }
 
     /// Refuses what must not happen to a client that runs.

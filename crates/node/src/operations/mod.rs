@@ -18,7 +18,7 @@ mod site;
 pub use access::{SessionCreate, SessionView, UserView};
 pub use boots::{BootAttemptView, BootSummary, StepView};
 pub use client_change::{ClientAdd, ClientChange};
-pub use clients::{ClientView, Hardware, ImageAssignment, Traffic};
+pub use clients::{ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
 pub use error::OperationError;
 pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView, end_marker};
 pub use jobs::{JobState, JobView};

@@ -53,11 +53,21 @@ pub(super) struct Generator {
 impl Generator {
     /// Logs all sessions in.
     pub(super) fn start(portal: &Portal, load: Load, disk_bytes: u64) -> Result<Self> {
+        Self::start_from(0, portal, load, disk_bytes)
+    }
+
+    /// Logs all sessions in; their initiators are numbered from `first` on.
+    pub(super) fn start_from(
+        first: u16,
+        portal: &Portal,
+        load: Load,
+        disk_bytes: u64,
+    ) -> Result<Self> {
         let poll = Poll::new()?;
         let mut sessions = Vec::new();
         for number in 0..load.sessions {
             let addresses = Addresses::new(load, disk_bytes, number);
-            let mut session = Session::login(portal, number, load, addresses)?;
+            let mut session = Session::login(portal, first + number, load, addresses)?;
             let both = Interest::READABLE | Interest::WRITABLE;
             let token = Token(usize::from(number));
             poll.registry().register(&mut session.stream, token, both)?;
