@@ -84,6 +84,16 @@ impl Database {
         Ok(self.shared.opened.load(Ordering::Relaxed) << 32 | u64::from(version))
     }
 
+    /// Closes the database if it is open, one connection after the other: the last one writes the log
+    /// into the file, which then holds everything (unless other processes have it open). Used again,
+    /// it is opened again.
+    pub async fn close(&self) {
+        let store = self.shared.store.lock().await.take();
+        if let Some(store) = store {
+            store.close().await;
+        }
+    }
+
     async fn get(&self, create: bool) -> Result<Store, StoreError> {
         let path = &self.shared.path;
         let mut current = self.shared.store.lock().await;
@@ -211,6 +221,18 @@ impl Store {
                     run += 1;
                 }
             }
+        }
+    }
+
+    /// Closes all connections. SQLite leaves the log behind if two of them close at once, since
+    /// neither is then the last.
+    async fn close(self) {
+        self.shared.pool.close().await;
+        // Another owner of this handle closes it when it drops it.
+        if let Some(shared) = Arc::into_inner(self.shared)
+            && let Err(error) = shared.watch.into_inner().close().await
+        {
+            tracing::debug!(%error, "the database did not close cleanly");
         }
     }
 

@@ -461,3 +461,19 @@ async fn old_lines_of_the_audit_log_go() {
     let kept = tx.audit_list(10).await.unwrap();
     assert_eq!((kept.len(), kept[0].at), (1, Timestamp(3)));
 }
+
+#[tokio::test]
+async fn a_closed_database_is_one_file_that_holds_everything_and_opens_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dess.db");
+    let database = Database::new(&path);
+    database.store_or_create().await.unwrap();
+    assert!(path.with_extension("db-wal").exists());
+    database.close().await;
+    let left: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["dess.db"]);
+    database.store().await.unwrap();
+}

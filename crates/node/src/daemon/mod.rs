@@ -112,6 +112,7 @@ pub async fn serve(
     let received = receive(receiver, event_in, &cancel).await;
     cancel.cancel();
     tasks.wait().await;
+    shared.database.close().await;
     received.map_err(|source| ServeError::Events {
         path: events,
         source,

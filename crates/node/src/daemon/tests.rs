@@ -52,16 +52,6 @@ impl Site {
         site
     }
 
-    /// Closes the database, so that its file alone holds everything.
-    async fn close_database(&mut self) {
-        self.operations = Operations::new(self.paths.clone()).acting_as("test");
-        let wal = self.paths.database().with_extension("db-wal");
-        eventually("the log is closed", || async {
-            (!wal.exists()).then_some(())
-        })
-        .await;
-    }
-
     async fn start(&mut self) {
         let (ready, is_ready) = oneshot::channel();
         let cancel = CancellationToken::new();
@@ -368,7 +358,7 @@ async fn a_daemon_that_starts_on_a_garbage_database_runs_and_recovers() {
     let mut site = Site::new(Registration::Auto).await;
     let database = site.paths.database();
     let good = site.directory.path().join("good.db");
-    site.close_database().await;
+    site.operations.close().await;
     std::fs::rename(&database, &good).unwrap();
     std::fs::write(&database, vec![0x5a; 16384]).unwrap();
     let before = std::fs::read(site.paths.snapshot()).unwrap();
@@ -427,9 +417,9 @@ async fn a_change_that_nobody_told_of_is_published() {
 
 #[tokio::test]
 async fn revisions_never_go_back_when_an_old_database_is_restored() {
-    let mut site = Site::new(Registration::Auto).await;
+    let site = Site::new(Registration::Auto).await;
     let backup = site.directory.path().join("backup.db");
-    site.close_database().await;
+    site.operations.close().await;
     std::fs::copy(site.paths.database(), &backup).unwrap();
     for _ in 0..5 {
         site.operations
@@ -438,7 +428,7 @@ async fn revisions_never_go_back_when_an_old_database_is_restored() {
             .unwrap();
     }
     let newest = site.snapshot().unwrap().revision;
-    site.close_database().await;
+    site.operations.close().await;
     std::fs::rename(&backup, site.paths.database()).unwrap();
     let mut restored = site;
     restored.start().await;

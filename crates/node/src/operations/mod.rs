@@ -72,6 +72,12 @@ impl Operations {
         }
     }
 
+    /// Closes the database, so that its file alone holds everything (unless other processes have it
+    /// open). The next operation opens it again.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
     /// The files of the site.
     pub fn paths(&self) -> &Paths {
         &self.paths
