@@ -369,6 +369,10 @@ pub(crate) struct IscsiServeArguments {
     /// Size of the physical blocks that the disk states: 512, or 4096 (512e) as the disks of a site.
     #[arg(long, value_name = "BYTES", value_parser = parse_geometry, default_value = "512")]
     pub(crate) physical_block: Geometry,
+    /// Ask initiators for CHAP. The file has a line `NAME SECRET` that they must know, and may have a second one by which
+    /// the target proves itself to those that ask (mutual CHAP).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chap: Option<PathBuf>,
     /// Name of the target.
     #[arg(long, value_name = "NAME", default_value = "iqn.2026-11.io.dess:file")]
     pub(crate) iqn: String,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod boot_files;
+mod chap_file;
 mod commands;
 mod config;
 mod limits;

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{IscsiCommand, IscsiServeArguments};
 use crate::boot_files::TftpFiles;
+use crate::chap_file;
 use crate::config::Config;
 
 /// A token that SIGINT and SIGTERM cancel. SIGHUP is ignored: a terminal that goes away (an ssh
@@ -181,6 +182,7 @@ pub(crate) async fn iscsi(config: &Config, command: Option<IscsiCommand>) -> Res
 
 /// `dess iscsi serve`
 async fn serve_standalone(arguments: IscsiServeArguments) -> Result<ExitCode> {
+    let chap = arguments.chap.as_deref().map(chap_file::read).transpose()?;
     let options = StandaloneOptions {
         listen: arguments.listen,
         image: arguments.image,
@@ -189,7 +191,7 @@ async fn serve_standalone(arguments: IscsiServeArguments) -> Result<ExitCode> {
         geometry: arguments.physical_block,
         iqn: arguments.iqn,
         thin: arguments.thin,
-        chap: None,
+        chap,
         disk_threads: STANDALONE_DISK_THREADS,
     };
     raise_file_limit();

@@ -22,4 +22,4 @@ mod tcp_info;
 
 pub use error::ServeError;
 pub use service::{TargetOptions, serve};
-pub use standalone::{Geometry, StandaloneOptions, serve_file};
+pub use standalone::{Geometry, StandaloneChap, StandaloneOptions, serve_file};

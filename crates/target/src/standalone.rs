@@ -34,8 +34,8 @@ pub struct StandaloneOptions {
     pub iqn: String,
     /// Whether UNMAP is offered (it punches holes into the file or the overlay).
     pub thin: bool,
-    /// CHAP user and secret; anybody may log in without.
-    pub chap: Option<(String, Secret)>,
+    /// What initiators must prove; anybody may log in without.
+    pub chap: Option<StandaloneChap>,
     /// Threads for reads that are not in memory, and as many for flushes.
     pub disk_threads: usize,
 }
@@ -59,11 +59,20 @@ impl Geometry {
     }
 }
 
+/// Names and secrets of CHAP (RFC 7143 §12.1.3).
+#[derive(Clone, Debug)]
+pub struct StandaloneChap {
+    /// Name and secret that an initiator must know.
+    pub initiator: (String, Secret),
+    /// Name and secret by which the target proves itself to an initiator that asks for it.
+    pub target: Option<(String, Secret)>,
+}
+
 /// The one disk of standalone mode.
 pub(crate) struct SingleDisk {
     iqn: String,
     listen: Vec<SocketAddr>,
-    chap: Option<(String, Secret)>,
+    chap: Option<StandaloneChap>,
     unit: Arc<Unit>,
     /// Keeps the overlay for this process.
     _overlay: Option<RawOverlay>,
@@ -141,6 +150,13 @@ fn naa_of(iqn: &str) -> u64 {
     (3 << 60) | (hash >> 4)
 }
 
+fn chap_secret((user, secret): &(String, Secret)) -> ChapSecret {
+    ChapSecret {
+        user: user.clone(),
+        secret: secret.expose().as_bytes().to_vec(),
+    }
+}
+
 impl SingleDisk {
     pub(crate) fn unit(&self) -> Arc<Unit> {
         Arc::clone(&self.unit)
@@ -151,12 +167,9 @@ impl SingleDisk {
             return Err(LoginStatus::NotFound);
         }
         Ok(Access {
-            chap: self.chap.as_ref().map(|(user, secret)| ChapCredentials {
-                initiator: ChapSecret {
-                    user: user.clone(),
-                    secret: secret.expose().as_bytes().to_vec(),
-                },
-                target: None,
+            chap: self.chap.as_ref().map(|chap| ChapCredentials {
+                initiator: chap_secret(&chap.initiator),
+                target: chap.target.as_ref().map(chap_secret),
             }),
             cookie: 0,
         })

@@ -11,6 +11,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use dess_model::Secret;
+use dess_target::StandaloneChap;
 use support::standalone::{IQN, Standalone};
 
 fn url(disk: &Standalone, credentials: &str) -> String {
@@ -53,7 +54,10 @@ fn libiscsi_finds_the_disk_and_reads_its_identity() {
 #[test]
 fn chap_lets_in_whom_it_shall() {
     let disk = Standalone::serve(|options| {
-        options.chap = Some(("user".into(), Secret::new("a-long-secret")));
+        options.chap = Some(StandaloneChap {
+            initiator: ("user".into(), Secret::new("a-long-secret")),
+            target: None,
+        });
     });
     let inquiry = |credentials: &str| tool("iscsi-inq", &[&url(&disk, credentials)]);
     assert!(inquiry("user%a-long-secret@").status.success());

@@ -1,5 +1,7 @@
 //! A Debian system on iSCSI: what it forgets, what it keeps, and what a crash of the iSCSI service
-//! costs it.
+//! costs it, and how its initiator and DESS agree on everything that a boot does not use.
+
+mod open_iscsi;
 
 use std::time::Duration;
 
@@ -73,6 +75,7 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     )?;
     up(&forgetter_pc, FIRST_BOOT)?;
     assert_eq!(note(&forgetter_pc)?, "");
+    open_iscsi::agrees_with_dess(&server, &forgetter_pc)?;
     forgetter_pc.power_off();
 
     a_cut_after_an_outage_leaves_whole_file_systems(&server, &image, &keeper_pc)?;
