@@ -17,6 +17,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(90);
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// iscsiadm's exit status for a login that was refused (ISCSI_ERR_LOGIN_AUTH_FAILED).
 const NOT_AUTHENTICATED: i32 = 24;
+/// That for one which the initiator itself gives up for good (ISCSI_ERR_FATAL_LOGIN).
+const GIVEN_UP: i32 = 19;
 
 /// Waits for the disk of the first portal and names it.
 const FIND_DISK: &str = "udevadm settle; \
@@ -113,7 +115,7 @@ fn chap(client: &Client) -> Result<()> {
         ],
     )?;
     ensure!(
-        log_in(client)? == NOT_AUTHENTICATED,
+        log_in(client)? == GIVEN_UP,
         "the initiator took a wrong target for the right one"
     );
     set(
