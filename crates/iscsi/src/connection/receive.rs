@@ -45,6 +45,8 @@ pub(super) fn kept(data: &Bytes) -> Bytes {
 /// The receive buffer.
 pub(super) struct Receive {
     buffer: BytesMut,
+    /// What `buffer` keeps in memory: it sees no more of that than the part that is not used up.
+    allocated: usize,
     /// Bytes needed for the PDU at the front, if its header was seen.
     wanted: usize,
     /// Space offered for the next read.
@@ -59,6 +61,7 @@ impl Receive {
     pub(super) fn new() -> Self {
         Self {
             buffer: BytesMut::new(),
+            allocated: 0,
             wanted: HEADER_BYTES,
             read_bytes: READ_BYTES_MIN,
             read_bytes_max: READ_BYTES_MAX_BEFORE_LOGIN,
@@ -86,6 +89,7 @@ impl Receive {
         let free = self.buffer.capacity() - self.buffer.len();
         if free < missing || free < READ_BYTES_MIN / 2 {
             self.buffer.reserve(missing.max(self.read_bytes));
+            self.allocated = self.buffer.capacity();
         }
         &mut self.buffer
     }
@@ -99,13 +103,14 @@ impl Receive {
 
     /// Memory that is kept, in bytes.
     pub(super) fn capacity(&self) -> usize {
-        self.buffer.capacity()
+        self.allocated
     }
 
     /// Gives memory back if no part of a PDU waits.
     pub(super) fn trim(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.allocated = 0;
             self.read_bytes = READ_BYTES_MIN;
         }
     }
