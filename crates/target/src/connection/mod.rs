@@ -309,8 +309,7 @@ impl ConnectionTask {
             Ok(count) => {
                 self.turn.charge_bytes(count as u64);
                 let now = Instant::now();
-                self.connection
-                    .handle_received(now, self.service.as_ref());
+                self.connection.handle_received(now, self.service.as_ref());
                 self.meter
                     .handle_arrival(now, self.connection.active_tasks());
                 if let Some(logged_in) = &self.logged_in {
