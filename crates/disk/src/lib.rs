@@ -36,7 +36,8 @@ pub use error::{DiskError, ExportError, ImportError, RawError, VersionError};
 pub use export::{ExportFormat, ExportTarget, export};
 pub use format::ImageFormat;
 pub use import::{
-    DiskLint, Finding, ImportRequest, ImportSource, PartitionTable, clean_unfinished, import,
+    DiskLint, Finding, ImportRequest, ImportSource, PartitionTable, clean_unfinished,
+    discard_unfinished, import,
 };
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use note::Note;

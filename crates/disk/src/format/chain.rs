@@ -87,6 +87,11 @@ impl Chain {
         self.format
     }
 
+    /// All files that it is read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &ImageFile> {
+        self.layers.iter().flat_map(|layer| layer.files())
+    }
+
     /// Size of the top file in bytes.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.file_bytes

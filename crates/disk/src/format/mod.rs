@@ -55,6 +55,9 @@ pub(crate) trait Layer: Send + Sync {
     /// What the disk holds from `offset` on, for at least 1 and at most `limit` bytes. `offset` lies in the disk.
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError>;
 
+    /// The files that it is read from.
+    fn files(&self) -> Vec<&ImageFile>;
+
     /// By what an image that lies on this one knows it.
     fn identity(&self) -> Option<Identity> {
         None

@@ -20,6 +20,10 @@ impl Layer for RawImage {
         self.file.length()
     }
 
+    fn files(&self) -> Vec<&ImageFile> {
+        vec![&self.file]
+    }
+
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {
         stored_or_hole(&self.file, offset, limit)
     }

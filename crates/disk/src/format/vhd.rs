@@ -269,6 +269,10 @@ impl Layer for FixedVhd {
         self.footer.size_bytes
     }
 
+    fn files(&self) -> Vec<&ImageFile> {
+        vec![&self.file]
+    }
+
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {
         stored_or_hole(&self.file, offset, limit)
     }
@@ -289,6 +293,10 @@ struct DynamicVhd {
 impl Layer for DynamicVhd {
     fn size_bytes(&self) -> u64 {
         self.footer.size_bytes
+    }
+
+    fn files(&self) -> Vec<&ImageFile> {
+        vec![&self.file]
     }
 
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {

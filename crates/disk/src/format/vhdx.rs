@@ -370,6 +370,10 @@ impl Layer for VhdxImage {
         self.size_bytes
     }
 
+    fn files(&self) -> Vec<&ImageFile> {
+        vec![&self.file]
+    }
+
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {
         let (block, within) = (offset / self.block_bytes, offset % self.block_bytes);
         let limit = limit.min(self.block_bytes - within);

@@ -81,13 +81,16 @@ struct Shared<'a> {
     ended: bool,
 }
 
-/// Copies everything that the feed gives from `writer.offset()` on. `on_piece` is told how far it is.
+/// Told after every piece how far it is; an error ends the copy.
+type OnPiece<'a> = &'a mut dyn FnMut(&VersionWriter) -> Result<(), ImportError>;
+
+/// Copies everything that the feed gives from `writer.offset()` on.
 pub(super) fn copy(
     feed: &mut dyn Feed,
     image: Option<&Chain>,
     data: &DataWriter,
     writer: &mut VersionWriter,
-    on_piece: &mut dyn FnMut(u64),
+    on_piece: OnPiece<'_>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), ImportError> {
     let stop = AtomicBool::new(false);
@@ -180,7 +183,7 @@ fn claim(
 fn collect(
     done: &Receiver<Result<(u64, Piece), ImportError>>,
     writer: &mut VersionWriter,
-    on_piece: &mut dyn FnMut(u64),
+    on_piece: OnPiece<'_>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), ImportError> {
     let mut early = BTreeMap::new();
@@ -201,6 +204,6 @@ fn collect(
             writer.add(piece);
             next += 1;
         }
-        on_piece(writer.offset());
+        on_piece(writer)?;
     }
 }

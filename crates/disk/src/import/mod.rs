@@ -1,5 +1,6 @@
 //! Import: makes a version out of a disk image (`docs/format/version.md`).
 
+mod checkpoint;
 mod copy;
 mod lint;
 mod stream;
@@ -22,6 +23,7 @@ use crate::progress::{Progress, Throttle};
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
 pub use lint::{DiskLint, Finding, PartitionTable};
 
+use checkpoint::{Checkpoints, Fingerprint};
 use copy::{ImageFeed, copy};
 use stream::Stream;
 use writer::{DataWriter, VersionWriter};
@@ -58,7 +60,8 @@ pub struct ImportRequest {
 }
 
 /// Imports a version. It becomes visible at once when it is whole and synced; after an error, a cancellation or a crash nothing
-/// of it is visible, and it can simply be started again.
+/// of it is visible, and it can simply be started again. After a cancellation or a crash it then goes on where it was, unless the source
+/// is a stream or was changed; [`discard_unfinished`] drops what is kept for that.
 ///
 /// `progress` is called at most about ten times a second; `cancelled` is asked once per MiB. May take minutes: call it from a thread
 /// that may wait.
@@ -79,8 +82,12 @@ pub fn import(
             version: request.version,
         });
     }
-    let unfinished = Unfinished::begin(&target, request.version)?;
-    let manifest = copy_source(request, &unfinished.path, progress, cancelled)?;
+    let mut unfinished = Unfinished::begin(&target, request.version)?;
+    let copied = copy_source(request, &unfinished.path, progress, cancelled);
+    if let Err(ImportError::Cancelled) = copied {
+        unfinished.kept = checkpoint::is_fresh(&unfinished.path);
+    }
+    let manifest = copied?;
     unfinished.publish(&target, request.version)?;
     info!(
         version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
@@ -89,7 +96,28 @@ pub fn import(
     Ok(manifest)
 }
 
-/// Removes what crashed imports have left; imports that still run keep theirs. Returns how many were removed.
+/// Drops what a cancelled import of `version` keeps so that it could go on.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn discard_unfinished(images: &Path, version: VersionRef) -> Result<(), ImportError> {
+    let path = unfinished_directory(&version_directory(images, version), version);
+    if !path.exists()
+        || lock(&path)
+            .map_err(ImportError::store("lock", &path))?
+            .is_none()
+    {
+        return Ok(());
+    }
+    files::remove_dir_all(&path).map_err(ImportError::store("remove", &path))
+}
+
+fn unfinished_directory(target: &Path, version: VersionRef) -> PathBuf {
+    target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number))
+}
+
+/// Removes what crashed imports have left, unless it could go on (for a week); imports that still run keep theirs. Returns how
+/// many were removed.
 ///
 /// # Errors
 /// If a directory cannot be read or removed.
@@ -103,6 +131,7 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
         for version in entries(&image)? {
             let name = version.file_name().and_then(|name| name.to_str());
             if name.is_some_and(|name| name.starts_with(UNFINISHED_PREFIX))
+                && !checkpoint::is_fresh(&version)
                 && lock(&version)
                     .map_err(ImportError::store("lock", &version))?
                     .is_some()
@@ -130,7 +159,11 @@ fn copy_source(
     if stream.format() == ImageFormat::Raw {
         return copy_stream(request, stream, directory, progress, cancelled);
     }
+    clear(directory)?;
     let unpacked = directory.join(UNPACKED_FILE);
+    if unpacked.exists() {
+        files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
+    }
     let read = stream.progress();
     let mut throttle = Throttle::new(progress, read.total());
     let mut report = || throttle.done(read.taken());
@@ -160,10 +193,28 @@ fn copy_image(
     }
     image.check_whole(cancelled)?;
     let mut throttle = Throttle::new(progress, size_bytes.next_multiple_of(512));
-    let data = DataWriter::create(directory)?;
+    let fingerprint = Fingerprint::of(image)?;
     let mut writer = VersionWriter::new(directory, request.version);
+    let data = match checkpoint::read(directory, &fingerprint, &writer.map_header()) {
+        Some(done) => {
+            writer.resume(done);
+            info!(
+                version = %request.version, done_bytes = writer.offset(),
+                "the import of {} goes on where it was interrupted", name_of(path)
+            );
+            DataWriter::resume(directory, writer.offset())?
+        }
+        None => {
+            clear(directory)?;
+            DataWriter::create(directory)?
+        }
+    };
+    let mut checkpoints = Checkpoints::new(directory, &fingerprint, writer.offset());
     let mut feed = ImageFeed { image };
-    let on_piece = &mut |done| throttle.done(done);
+    let on_piece = &mut |writer: &VersionWriter| {
+        throttle.done(writer.offset());
+        checkpoints.keep_up(writer, &data)
+    };
     copy(
         &mut feed,
         Some(image),
@@ -172,6 +223,7 @@ fn copy_image(
         on_piece,
         cancelled,
     )?;
+    checkpoints.remove()?;
     let source = SourceInfo {
         name: name_of(path),
         format: image.format(),
@@ -193,9 +245,13 @@ fn copy_stream(
     let path = &request.source.path;
     let read = stream.progress();
     let mut throttle = Throttle::new(progress, read.total());
+    clear(directory)?;
     let data = DataWriter::create(directory)?;
     let mut writer = VersionWriter::new(directory, request.version);
-    let on_piece = &mut |_| throttle.done(read.taken());
+    let on_piece = &mut |_: &VersionWriter| {
+        throttle.done(read.taken());
+        Ok(())
+    };
     copy(&mut stream, None, &data, &mut writer, on_piece, cancelled)?;
     if writer.offset() == 0 {
         return Err(ImportError::refused(path, 0, "it is empty"));
@@ -210,6 +266,16 @@ fn copy_stream(
     Ok(manifest)
 }
 
+/// Empties the directory in which a version is built.
+fn clear(directory: &Path) -> Result<(), ImportError> {
+    for left in entries(directory)? {
+        if left.file_name().is_none_or(|name| name != UNPACKED_FILE) {
+            files::remove_file(&left).map_err(ImportError::store("remove", &left))?;
+        }
+    }
+    Ok(())
+}
+
 fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
@@ -219,26 +285,25 @@ fn name_of(path: &Path) -> String {
 struct Unfinished {
     path: PathBuf,
     published: bool,
+    /// It was cancelled, but could go on.
+    kept: bool,
     /// Locked while the import runs, so that nobody cleans it away.
     _lock: File,
 }
 
 impl Unfinished {
     fn begin(target: &Path, version: VersionRef) -> Result<Self, ImportError> {
-        let path = target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number));
+        let path = unfinished_directory(target, version);
         let create = || files::create_dir_all(&path).map_err(ImportError::store("create", &path));
         create()?;
         let held = lock(&path).map_err(ImportError::store("lock", &path))?;
         let Some(held) = held else {
             return Err(ImportError::Exists { version });
         };
-        // What a crashed import has left in it is of no use: the source may have changed since.
-        for left in entries(&path)? {
-            files::remove_file(&left).map_err(ImportError::store("remove", &left))?;
-        }
         Ok(Self {
             path,
             published: false,
+            kept: false,
             _lock: held,
         })
     }
@@ -261,6 +326,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.published
+            && !self.kept
             && let Err(error) = files::remove_dir_all(&self.path)
         {
             warn!(path = %self.path.display(), %error, "an unfinished import stays until the next start");

@@ -493,3 +493,78 @@ fn an_import_from_a_silent_pipe_can_be_cancelled() {
     drop(sender.join().unwrap());
     assert_nothing_visible(&room);
 }
+
+/// A disk large enough for several checkpoints.
+fn large(room: &Room) -> (PathBuf, Vec<u8>) {
+    let bytes = image_bytes(64 << 20, 5);
+    let path = room.path("large.raw");
+    fs::write(&path, &bytes).unwrap();
+    (path, bytes)
+}
+
+/// Imports until there is a checkpoint, as if the process died then; answers the directory that is left.
+fn interrupted(room: &Room, path: &Path) -> PathBuf {
+    let unfinished = room.version_dir(1).with_file_name(".import-1");
+    let resume = unfinished.join("resume");
+    let result = import(&room.request(1, path.to_owned()), &mut |_| {}, &|| {
+        resume.exists()
+    });
+    assert!(matches!(result, Err(ImportError::Cancelled)), "{result:?}");
+    assert!(resume.exists());
+    unfinished
+}
+
+#[test]
+fn an_interrupted_import_goes_on_where_it_was() {
+    let room = Room::new();
+    let (path, bytes) = large(&room);
+    let unfinished = interrupted(&room, &path);
+    assert_eq!(clean_unfinished(&room.path("images")).unwrap(), 0);
+    // A mark in what is done already shows that it is not done again.
+    let data = File::options()
+        .write(true)
+        .open(unfinished.join("data"))
+        .unwrap();
+    let marked = bytes.iter().position(|&byte| byte != 0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&data, &[!bytes[marked]], marked as u64).unwrap();
+    let manifest = run(&room, 1, &path).unwrap();
+    assert_eq!(manifest.image_crc32c, crc32c::crc32c(&bytes));
+    let version = Version::open(&room.version_dir(1)).unwrap();
+    let mut read = read_all(&version);
+    assert_eq!(read[marked], !bytes[marked]);
+    read[marked] = bytes[marked];
+    assert!(read == bytes);
+    assert_eq!(fs::read_dir(room.version_dir(1)).unwrap().count(), 4);
+}
+
+#[test]
+fn an_interrupted_import_of_a_source_that_was_changed_starts_again() {
+    for damage_checkpoint in [false, true] {
+        let room = Room::new();
+        let (path, mut bytes) = large(&room);
+        let unfinished = interrupted(&room, &path);
+        if damage_checkpoint {
+            let mut resume = fs::read(unfinished.join("resume")).unwrap();
+            let middle = resume.len() / 2;
+            resume[middle] ^= 1;
+            fs::write(unfinished.join("resume"), resume).unwrap();
+        } else {
+            bytes[1 << 20..2 << 20].fill(0x31);
+            fs::write(&path, &bytes).unwrap();
+        }
+        run(&room, 1, &path).unwrap();
+        let version = Version::open(&room.version_dir(1)).unwrap();
+        version.verify(&mut |_| {}, &|| false).unwrap();
+        assert!(read_all(&version) == bytes);
+    }
+}
+
+#[test]
+fn what_a_cancelled_import_keeps_can_be_dropped() {
+    let room = Room::new();
+    let (path, _) = large(&room);
+    let unfinished = interrupted(&room, &path);
+    discard_unfinished(&room.path("images"), version_ref(1)).unwrap();
+    assert!(!unfinished.exists());
+    discard_unfinished(&room.path("images"), version_ref(1)).unwrap();
+}

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use dess_model::{Timestamp, VersionRef};
 
+use super::checkpoint::Done;
 use super::lint::lint;
 use crate::BLOCK_BYTES;
 use crate::block_map::{WORD_BLOCKS, Word};
 use crate::error::ImportError;
 use crate::files::{self, StoreFile};
+use crate::map_file::{MapHeader, MapKind};
 use crate::version::{
     CHUNK_BYTES, DATA_FILE, ImageSum, MANIFEST_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest,
     SUMS_FILE, SourceInfo, Sums,
@@ -43,6 +45,22 @@ impl DataWriter {
         let path = directory.join(DATA_FILE);
         let file = StoreFile::create_new(&path).map_err(ImportError::store("create", &path))?;
         Ok(Self { file, path })
+    }
+
+    /// Opens the one that an import has left, and cuts it off behind the first `length` bytes.
+    pub(super) fn resume(directory: &Path, length: u64) -> Result<Self, ImportError> {
+        let path = directory.join(DATA_FILE);
+        let file = StoreFile::open_writable(&path).map_err(ImportError::store("open", &path))?;
+        file.set_len(length)
+            .map_err(ImportError::store("cut off", &path))?;
+        Ok(Self { file, path })
+    }
+
+    /// Makes what was written so far durable.
+    pub(super) fn sync(&self) -> Result<(), ImportError> {
+        self.file
+            .sync_data()
+            .map_err(ImportError::store("sync", &self.path))
     }
 
     /// Writes the runs of blocks of a chunk that are not zero.
@@ -96,6 +114,42 @@ impl VersionWriter {
         }
     }
 
+    /// Goes on where a checkpoint was made, at the end of a chunk.
+    pub(super) fn resume(&mut self, done: Done) {
+        for &crc in &done.sums.chunks {
+            self.image.push_known(crc, CHUNK_BYTES);
+        }
+        self.offset = done.sums.size_bytes;
+        self.sums = done.sums.chunks;
+        self.words = done.words;
+    }
+
+    /// Checksums of what was added so far.
+    pub(super) fn sums(&self) -> Sums {
+        Sums {
+            image: *self.version.image.0.as_bytes(),
+            number: u64::from(self.version.number),
+            size_bytes: self.offset,
+            chunks: self.sums.clone(),
+        }
+    }
+
+    /// Header of the map of what was added so far.
+    pub(super) fn map_header(&self) -> MapHeader {
+        MapHeader {
+            kind: MapKind::Version,
+            owner: *self.version.image.0.as_bytes(),
+            number: u64::from(self.version.number),
+            size_bytes: self.offset,
+            boot_id: [0; 16],
+        }
+    }
+
+    /// The blocks held of what was added so far.
+    pub(super) fn words(&self) -> &[Word] {
+        &self.words
+    }
+
     /// Adds what follows all pieces added before.
     pub(super) fn add(&mut self, piece: Piece) {
         match piece {
@@ -131,13 +185,7 @@ impl VersionWriter {
         created: Timestamp,
     ) -> Result<Manifest, ImportError> {
         let size_bytes = self.offset;
-        let sums = Sums {
-            image: *self.version.image.0.as_bytes(),
-            number: u64::from(self.version.number),
-            size_bytes,
-            chunks: self.sums,
-        }
-        .encode();
+        let sums = self.sums().encode();
         let held = self.words.iter().map(|(_, word)| word.count_ones());
         let mut manifest = Manifest {
             format: MANIFEST_FORMAT,

@@ -84,7 +84,10 @@ pub(super) async fn run(
     match done {
         Ok(Ok(manifest)) => imported(&manifest),
         Ok(Err(ImportError::Cancelled)) if cancel.is_cancelled() => Outcome::Interrupted,
-        Ok(Err(ImportError::Cancelled)) => Outcome::Cancelled,
+        Ok(Err(ImportError::Cancelled)) => {
+            discard(&shared.paths.images(), version);
+            Outcome::Cancelled
+        }
         Ok(Err(error @ ImportError::Exists { .. })) => adopt(&directory, job, &error),
         Ok(Err(error)) => Outcome::Failed(chain(&error)),
         Err(error) => Outcome::Failed(format!("the import died: {error}")),
@@ -159,6 +162,14 @@ async fn look(
             .await?;
     }
     Ok(false)
+}
+
+/// Nobody will go on with an import that a person cancelled.
+fn discard(images: &Path, version: VersionRef) {
+    if let Err(error) = dess_disk::discard_unfinished(images, version) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "cannot remove what a cancelled import has left");
+    }
 }
 
 fn imported(manifest: &Manifest) -> Outcome {

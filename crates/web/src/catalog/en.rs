@@ -276,11 +276,11 @@ pub(super) const CATALOG: Catalog = Catalog {
     images_lead: Phrase("The master disks that the seats boot. A master is never changed."),
     images_none: Phrase("No images yet"),
     images_none_how: Phrase(
-        "Copy a disk image file (raw or qcow2) to the server, then import it below.",
+        "Copy a disk image file (raw, qcow2, VHD, VHDX or VMDK) to the server, then import it below.",
     ),
     images_import: Phrase("Import an image"),
     import_path: Phrase("File on the server"),
-    import_path_hint: Phrase("raw or qcow2"),
+    import_path_hint: Phrase("raw, qcow2, VHD, VHDX, VMDK; .gz, .zst"),
     import_name: Phrase("Image name"),
     import_name_hint: Phrase("A known name gets a new version"),
     import_do: Phrase("Import"),

@@ -274,11 +274,11 @@ pub(super) const CATALOG: Catalog = Catalog {
     ),
     images_none: Phrase("이미지가 없습니다"),
     images_none_how: Phrase(
-        "디스크 이미지 파일(raw, qcow2)을 서버에 복사한 뒤 아래에서 가져오십시오.",
+        "디스크 이미지 파일(raw, qcow2, VHD, VHDX, VMDK)을 서버에 복사한 뒤 아래에서 가져오십시오.",
     ),
     images_import: Phrase("이미지 가져오기"),
     import_path: Phrase("서버에 있는 파일 경로"),
-    import_path_hint: Phrase("raw 또는 qcow2"),
+    import_path_hint: Phrase("raw, qcow2, VHD, VHDX, VMDK; .gz, .zst"),
     import_name: Phrase("이미지 이름"),
     import_name_hint: Phrase("같은 이름이면 새 버전이 됩니다"),
     import_do: Phrase("가져오기"),

@@ -73,6 +73,13 @@ impl Layer for Qcow2Image {
         self.header.size_bytes
     }
 
+    fn files(&self) -> Vec<&ImageFile> {
+        [Some(&self.file), self.data_file.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {
         let cluster_bytes = self.header.cluster_bytes();
         let entry_bytes = self.header.l2_entry_bytes();

@@ -136,6 +136,17 @@ impl Layer for VmdkImage {
         self.extents.last().map_or(0, |last| last.end)
     }
 
+    fn files(&self) -> Vec<&ImageFile> {
+        let extents = self.extents.iter();
+        extents
+            .filter_map(|extent| match &extent.kind {
+                ExtentKind::Sparse(sparse) => Some(&sparse.file),
+                ExtentKind::Flat { file, .. } => Some(file),
+                ExtentKind::Zero => None,
+            })
+            .collect()
+    }
+
     fn run(&self, offset: u64, limit: u64) -> Result<Run<'_>, ImportError> {
         let index = self.extents.partition_point(|extent| extent.end <= offset);
         let Some(extent) = self.extents.get(index) else {
