@@ -1,10 +1,12 @@
 //! Services measured beside their peers, in one run on one machine, as ratios.
 
 mod dhcp;
+mod import;
 mod iscsi;
 mod room;
 mod tftp;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -28,6 +30,15 @@ enum What {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Imports of every format beside qemu-img convert.
+    Import {
+        /// Where to work: on the storage that is to be measured.
+        #[arg(long, default_value = "/var/tmp")]
+        directory: PathBuf,
+        /// Rounds of each measurement; the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Reads and writes beside tgt (own load generator, iscsi-perf, qemu-img).
     Iscsi(iscsi::IscsiArguments),
 }
@@ -38,6 +49,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
     match &arguments.what {
         What::Dhcp(arguments) => dhcp::bench(arguments),
         What::Tftp { rounds } => tftp::bench(*rounds),
+        What::Import { directory, rounds } => import::bench(directory, *rounds),
         What::Iscsi(arguments) => iscsi::bench(arguments),
     }
 }

@@ -32,7 +32,14 @@ const SOURCES: [(&str, &[&str]); 7] = [
 
 /// Prints seconds of both and their ratio for every source; the work is done in `directory`, which decides on what storage.
 pub(super) fn bench(directory: &Path, rounds: usize) -> Result<()> {
-    let build = ["build", "--release", "-p", "dess-disk", "--example", "import_bench"];
+    let build = [
+        "build",
+        "--release",
+        "-p",
+        "dess-disk",
+        "--example",
+        "import_bench",
+    ];
     run(&mut cargo(&build))?;
     let program = root().join("target/release/examples/import_bench");
     let work = directory.join("dess-import-bench");
@@ -44,7 +51,10 @@ pub(super) fn bench(directory: &Path, rounds: usize) -> Result<()> {
     for (name, arguments) in SOURCES {
         let source = work.join("source");
         let mut convert = Command::new("qemu-img");
-        run(convert.args(["convert", "-f", "raw"]).args(arguments).args([&plain, &source]))?;
+        run(convert
+            .args(["convert", "-f", "raw"])
+            .args(arguments)
+            .args([&plain, &source]))?;
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
         // In turns, so that both meet the same machine.
         for _ in 0..rounds {
@@ -65,7 +75,15 @@ fn qemu_img(made_with: &[&str], source: &Path, target: &Path) -> Result<f64> {
     let format = made_with.iter().skip_while(|&&word| word != "-O").nth(1);
     let mut convert = Command::new("qemu-img");
     // Without -t it would not sync.
-    convert.args(["convert", "-t", "writeback", "-f", format.unwrap_or(&"raw"), "-O", "raw"]);
+    convert.args([
+        "convert",
+        "-t",
+        "writeback",
+        "-f",
+        format.unwrap_or(&"raw"),
+        "-O",
+        "raw",
+    ]);
     let start = Instant::now();
     run(convert.args([source, target]))?;
     Ok(start.elapsed().as_secs_f64())
