@@ -89,6 +89,11 @@ impl DataFile {
         Ok(())
     }
 
+    /// Reads of what was synced come from the storage again, not from the kernel's memory.
+    pub(crate) fn forget_cached(&self) -> io::Result<()> {
+        self.file.forget_cached()
+    }
+
     pub(crate) fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -28,7 +28,7 @@ const RETIRED: u8 = 2;
 /// caller, ranges that only share a block are not.
 ///
 /// ```text
-/// Ready --flush fails--> ReadOnly        (until opened anew)
+/// Ready --flush fails--> ReadOnly        (until the client powers on, then from the last flush)
 ///   |                       |
 ///   +--reset, rotation------+--> retired (every access fails: a newer overlay took its place)
 /// ```
@@ -56,10 +56,11 @@ pub struct DiskFigures {
 
 impl Disk {
     pub(crate) fn new(base: Arc<Version>, overlay: Overlay) -> Self {
+        let state = if overlay.failed { READ_ONLY } else { READY };
         Self {
             base,
             overlay,
-            state: AtomicU8::new(READY),
+            state: AtomicU8::new(state),
             block_locks: [const { Mutex::new(()) }; BLOCK_LOCKS],
         }
     }
@@ -132,7 +133,7 @@ impl Disk {
         match self.state.load(Ordering::Acquire) {
             READ_ONLY => Err(io::Error::new(
                 io::ErrorKind::ReadOnlyFilesystem,
-                "a flush of the overlay failed; writes are refused until it is opened anew",
+                "a flush of the overlay failed; writes are refused until the client powers on again, from the last flush",
             )),
             _ => self.check_readable(),
         }
@@ -366,8 +367,14 @@ impl BlockDevice for Disk {
             if failed.is_ok() {
                 tracing::error!(
                     disk.id = %self.overlay.descriptor.disk, generation, %error,
-                    "a flush failed; the overlay refuses writes from now on"
+                    "a flush failed; the overlay refuses writes until the client powers on, from its last flush"
                 );
+                if let Err(error) = self.overlay.live.mark_failed() {
+                    tracing::error!(
+                        disk.id = %self.overlay.descriptor.disk, generation, %error,
+                        "the failed flush could not be noted; a restart of the service would forget it"
+                    );
+                }
             }
         })
     }

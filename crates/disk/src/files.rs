@@ -118,7 +118,6 @@ impl StoreFile {
         self.watch.perform(Change::Sync, || self.file.sync_all())
     }
 
-    #[allow(dead_code)]
     /// Asks the kernel to drop what it holds of the file in memory and is not to be written any more.
     pub(crate) fn forget_cached(&self) -> io::Result<()> {
         self.watch.perform(Change::ForgetCached, || {

@@ -19,7 +19,7 @@ use crate::disk::Disk;
 use crate::error::{DiskError, RawError};
 use crate::files::{self, sync_parent};
 use crate::note::Note;
-use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
+use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{DISK_BYTES_MAX, Version};
 
 /// A raw file that is written in place. Nobody else may use it meanwhile (`flock`).
@@ -28,7 +28,8 @@ use crate::version::{DISK_BYTES_MAX, Version};
 pub struct RawDisk {
     data: DataFile,
     size_bytes: u64,
-    read_only: AtomicBool,
+    read_only: bool,
+    flush_failed: AtomicBool,
     _lock: File,
 }
 
@@ -56,7 +57,8 @@ impl RawDisk {
         Ok(Self {
             data: data.map_err(RawError::open(path))?,
             size_bytes,
-            read_only: AtomicBool::new(read_only),
+            read_only,
+            flush_failed: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -70,7 +72,7 @@ impl RawDisk {
 
     fn check_write(&self, offset: u64, length: u64) -> io::Result<()> {
         check_range(self.size_bytes, offset, length)?;
-        match self.read_only.load(Ordering::Acquire) {
+        match self.read_only || self.flush_failed.load(Ordering::Acquire) {
             true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             false => Ok(()),
         }
@@ -113,8 +115,12 @@ impl BlockDevice for RawDisk {
     }
 
     fn flush(&self) -> io::Result<()> {
+        if self.flush_failed.load(Ordering::Acquire) {
+            // The kernel would report success now for what it has dropped.
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         self.data.sync_data().inspect_err(|error| {
-            self.read_only.store(true, Ordering::Release);
+            self.flush_failed.store(true, Ordering::Release);
             tracing::error!(%error, "a flush failed; the disk refuses writes from now on");
         })
     }
@@ -162,6 +168,12 @@ impl RawOverlay {
         let directory_lock = own(directory)?;
         let path = directory.join(OVERLAY_DIRECTORY);
         let fresh = !path.exists();
+        if !fresh {
+            // The process that made it may have died before the names were durable.
+            sync_parent(&path)
+                .and_then(|()| sync_parent(directory))
+                .map_err(DiskError::store("sync", directory))?;
+        }
         if fresh {
             create_overlay(directory, &descriptor)?;
             info!(path = %path.display(), "made a fresh overlay");
@@ -177,7 +189,15 @@ impl RawOverlay {
                 file: file.to_owned(),
             });
         }
-        let overlay = Overlay::open(&path, &directory.join(LIVE_MAP), found, boot_id)?;
+        // Whoever starts the service anew powers the client on anew.
+        let after_failure = AfterFailure::FromLastFlush;
+        let overlay = Overlay::open(
+            &path,
+            &directory.join(LIVE_MAP),
+            found,
+            boot_id,
+            after_failure,
+        )?;
         Ok(Self {
             disk: Arc::new(Disk::new(Arc::new(version), overlay)),
             fresh,
@@ -212,6 +232,7 @@ fn create_overlay(directory: &Path, descriptor: &OverlayDescriptor) -> Result<()
     let path = directory.join(OVERLAY_DIRECTORY);
     files::rename(&unfinished, &path)
         .and_then(|()| sync_parent(&path))
+        .and_then(|()| sync_parent(directory))
         .map_err(DiskError::store("create", &path))
 }
 

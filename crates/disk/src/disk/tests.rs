@@ -280,7 +280,7 @@ fn a_read_that_is_not_cached_would_block() {
 }
 
 #[test]
-fn after_a_failed_flush_writes_are_refused_until_the_disk_is_opened_anew() {
+fn after_a_failed_flush_writes_are_refused_until_a_power_on_starts_from_the_last_one() {
     let room = Room::new();
     room.import(1, &[1; 16_384]);
     let recording = Recording::start(&room.path(""));
@@ -296,15 +296,28 @@ fn after_a_failed_flush_writes_are_refused_until_the_disk_is_opened_anew() {
     assert!(disk.flush().is_err() && disk.write_zeroes(0, 512).is_err());
     assert_eq!(read_all(&*disk)[0], 2);
 
+    // Neither a login nor a new process makes it writable: the system that runs on it believes that its writes are there.
+    assert_eq!(
+        store.attach(disk_id(1)).unwrap().disk.state(),
+        DiskState::ReadOnly
+    );
+    drop((disk, store));
+    let store = room.store();
     let disk = store.attach(disk_id(1)).unwrap().disk;
+    assert_eq!(disk.state(), DiskState::ReadOnly);
+    assert!(disk.flush().is_err());
+
+    // A power-on starts from the last flush.
+    let disk = power_on(&store, &room.spec(1, BootPolicy::Persistent));
     assert_eq!(disk.state(), DiskState::Ready);
+    assert_eq!(read_all(&*disk)[..4096], [1; 4096]);
     disk.write_at(4096, &[3; 512]).unwrap();
     disk.flush().unwrap();
     drop((disk, store));
     let mut room = room;
     room.reboot();
     let disk = power_on(&room.store(), &room.spec(1, BootPolicy::Persistent));
-    assert_eq!(read_all(&*disk)[4095..4608], [&[2][..], &[3; 512]].concat());
+    assert_eq!(read_all(&*disk)[4095..4608], [&[1][..], &[3; 512]].concat());
 }
 
 #[test]

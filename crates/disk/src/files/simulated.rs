@@ -149,7 +149,7 @@ impl Journal {
 
     /// The path of an inode.
     pub(crate) fn path_of(&self, inode: Inode) -> PathBuf {
-        let mut path = PathBuf::new();
+        let mut names = Vec::new();
         let mut inode = inode;
         while inode != ROOT {
             let (parent, name) = self
@@ -160,10 +160,10 @@ impl Journal {
                     found.map(|(name, _)| (parent, name))
                 })
                 .expect("the inode has a name");
-            path = Path::new(name).join(path);
+            names.push(name);
             inode = parent;
         }
-        path
+        names.into_iter().rev().collect()
     }
 
     fn split(&self, path: &Path) -> (Inode, String) {

@@ -19,7 +19,13 @@ const WORDS_OFFSET: u64 = SLOT_BYTES as u64;
 const READ_BYTES: usize = 64 * 1024;
 
 pub(crate) struct LiveMap {
+    path: PathBuf,
     file: StoreFile,
+}
+
+/// Path of the mark beside a live map that says that a flush failed.
+pub(crate) fn failure_path(live: &Path) -> PathBuf {
+    live.with_extension("failed")
 }
 
 /// Path of a live map.
@@ -35,12 +41,20 @@ impl LiveMap {
         let file = StoreFile::create(&unfinished)?;
         let words = map.blocks().div_ceil(WORD_BLOCKS);
         file.set_len(WORDS_OFFSET + words * WORD_BYTES)?;
-        let live = Self { file };
+        let live = Self {
+            path: path.to_owned(),
+            file,
+        };
         live.file.write_all_at(&header.encode(), 0)?;
         for (word, bits) in map.words() {
             live.write(u64::from(word), &[bits])?;
         }
         files::rename(&unfinished, path)?;
+        // A mark that is there says something of the map before.
+        match files::remove_file(&failure_path(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         Ok(live)
     }
 
@@ -69,7 +83,15 @@ impl LiveMap {
             Err(error) => return Err(error),
         }
         let matches = MapHeader::decode(&slot).is_ok_and(|found| belongs(&found));
-        Ok(matches.then_some(Self { file }))
+        Ok(matches.then_some(Self {
+            path: path.to_owned(),
+            file,
+        }))
+    }
+
+    /// Notes that a flush failed, for the next process of this boot.
+    pub(crate) fn mark_failed(&self) -> io::Result<()> {
+        files::write(&failure_path(&self.path), &[])
     }
 
     /// Writes whole words, from number `first` on.

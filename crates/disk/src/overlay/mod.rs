@@ -22,12 +22,21 @@ use crate::block_map::BlockMap;
 use crate::data_file::DataFile;
 use crate::error::DiskError;
 use crate::files::{self, StoreFile};
-use crate::map_file::{self, MapContent, MapEnd, MapKind};
+use crate::map_file::{self, MapContent, MapEnd, MapHeader, MapKind};
 use durable::DurableMap;
-use live::LiveMap;
+use live::{LiveMap, failure_path};
 
 pub(crate) const DATA_FILE: &str = "data";
 pub(crate) const MAP_FILE: &str = "map";
+
+/// How an overlay is opened on which a flush failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterFailure {
+    /// As it is, to be read only: a system that runs on it has seen its writes.
+    ReadOnly,
+    /// As after a power cut: what was not flushed may be gone.
+    FromLastFlush,
+}
 
 /// The open files of one overlay and its map in memory.
 pub(crate) struct Overlay {
@@ -36,6 +45,8 @@ pub(crate) struct Overlay {
     pub(crate) data: DataFile,
     pub(crate) map: BlockMap,
     pub(crate) live: LiveMap,
+    /// A flush failed, and what it should have made durable is still in doubt.
+    pub(crate) failed: bool,
     /// Persistent overlays only.
     pub(crate) durable: Option<Mutex<DurableMap>>,
 }
@@ -85,6 +96,7 @@ impl Overlay {
         live_path: &Path,
         mut descriptor: OverlayDescriptor,
         boot_id: BootId,
+        after_failure: AfterFailure,
     ) -> Result<Self, DiskError> {
         let path = directory.join(DATA_FILE);
         let data = DataFile::open_writable(&path).map_err(DiskError::store("open", &path))?;
@@ -99,6 +111,10 @@ impl Overlay {
         descriptor.boot_id = made_in;
         let live =
             LiveMap::open(live_path, &live_header).map_err(DiskError::store("open", live_path))?;
+        let failed = live.is_some() && failure_path(live_path).exists();
+        if failed && after_failure == AfterFailure::FromLastFlush {
+            return Self::start_over(directory, live_path, descriptor, data, &live_header);
+        }
         let map = BlockMap::new(descriptor.size_bytes);
         let durable = match descriptor.kind {
             OverlayKind::Volatile => None,
@@ -136,7 +152,47 @@ impl Overlay {
             data,
             map,
             live,
+            failed,
             durable,
+        })
+    }
+
+    /// Opens a persistent overlay from its last flush, in the boot in which a later one failed. The kernel may have dropped what it
+    /// could not write and would report success next time, so nothing is believed that is only in its memory: a sync must succeed,
+    /// the data is read from the storage again, blocks mapped since are the version's again, and the map is written anew.
+    ///
+    /// Order: sync, forget, map, live map, which takes the mark away. A crash in between leaves the mark, and all is done once more.
+    fn start_over(
+        directory: &Path,
+        live_path: &Path,
+        descriptor: OverlayDescriptor,
+        data: DataFile,
+        live_header: &MapHeader,
+    ) -> Result<Self, DiskError> {
+        let data_path = directory.join(DATA_FILE);
+        data.sync_data()
+            .and_then(|()| data.forget_cached())
+            .map_err(DiskError::store("sync", &data_path))?;
+        let path = directory.join(MAP_FILE);
+        let content = read_map(&path, &descriptor)?;
+        let map = BlockMap::new(descriptor.size_bytes);
+        join_all(&map, &content.words, false, &path)?;
+        let durable = DurableMap::create(&path, &content.header, &map.words())
+            .map_err(DiskError::store("write", &path))?;
+        let live = LiveMap::create(live_path, live_header, &map)
+            .map_err(DiskError::store("create", live_path))?;
+        warn!(
+            disk.id = %descriptor.disk, descriptor.generation,
+            "disk {} starts from its last flush, as a later one failed", descriptor.disk
+        );
+        Ok(Self {
+            directory: directory.to_owned(),
+            descriptor,
+            data,
+            map,
+            live,
+            failed: false,
+            durable: Some(Mutex::new(durable)),
         })
     }
 }

@@ -75,6 +75,24 @@ impl Overlay {
         }
     }
 
+    /// Each sector holds something that was written to it since the last flush, or before it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn check(&self, found: &[Option<Tag>]) -> Result<(), String> {
+        let wrong = found
+            .iter()
+            .zip(&self.sectors)
+            .position(|(tag, allowed)| !tag.is_some_and(|tag| allowed.contains(&tag)));
+        match wrong {
+            None => Ok(()),
+            Some(sector) => Err(format!(
+                "sector {sector} holds {:x?}, allowed are {:x?}",
+                found[sector], self.sectors[sector]
+            )),
+        }
+    }
+
     /// One of both, it is not known which.
     pub(super) fn join(mut self, other: Self) -> Self {
         for (sector, tags) in self.sectors.iter_mut().zip(other.sectors) {

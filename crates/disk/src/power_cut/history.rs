@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dess_model::BootPolicy;
+use dess_model::{BootPolicy, DiskState};
+use rustix::io::Errno;
 
-use super::expected::{Overlay, SECTOR_BYTES, SECTORS, World, bytes, version_tag, written_tag};
+use super::expected::{
+    Overlay, SECTOR_BYTES, SECTORS, World, bytes, tags, version_tag, written_tag,
+};
+use crate::files::Change;
 use crate::files::simulated::{Journal, Random};
 use crate::files::watch::Recording;
-use crate::testing::{Room, disk_id, version_ref};
+use crate::testing::{Room, disk_id, read_all, version_ref};
 use crate::{BlockDevice, Disk, DiskSpec, DiskStore, ImageFormat, ImportError, import};
 
 pub(super) const DISKS: u32 = 3;
@@ -34,6 +38,11 @@ pub(super) enum Action {
     },
     Flush {
         disk: u32,
+    },
+    /// A flush of which one sync fails.
+    FailFlush {
+        disk: u32,
+        sync: u64,
     },
     Reset {
         disk: u32,
@@ -69,7 +78,11 @@ pub(super) fn random_actions(seed: u64, count: usize) -> Vec<Action> {
                 sector,
                 count,
             },
-            18..24 => Action::Flush { disk },
+            18..23 => Action::Flush { disk },
+            23 => Action::FailFlush {
+                disk,
+                sync: random.below(2),
+            },
             24..26 => Action::PowerOn {
                 disk,
                 policy: BootPolicy::Volatile,
@@ -192,6 +205,7 @@ impl<'a> Player<'a> {
                     self.world.disks.get_mut(&disk).unwrap().flush();
                 }
             }
+            Action::FailFlush { disk, sync } => self.fail_flush(disk, sync),
             Action::Reset { disk } => {
                 self.epoch += 1;
                 self.open.remove(&disk);
@@ -221,9 +235,14 @@ impl<'a> Player<'a> {
     fn attach(&mut self, disk: u32) -> Option<Arc<Disk>> {
         self.world.disks.get(&disk)?;
         if let Some(open) = self.open.get(&disk) {
-            return Some(Arc::clone(open));
+            let refuses = open.state() == DiskState::ReadOnly;
+            return (!refuses).then(|| Arc::clone(open));
         }
         let open = self.store().attach(disk_id(disk)).unwrap().disk;
+        if open.state() == DiskState::ReadOnly {
+            assert!(open.flush().is_err(), "a failed flush is forgotten");
+            return None;
+        }
         // So that the records of a map take more than a few flushes' worth.
         open.compact_early();
         self.open.insert(disk, Arc::clone(&open));
@@ -238,6 +257,13 @@ impl<'a> Player<'a> {
             ..self.room.spec(disk, policy)
         };
         let powered = self.store().power_on(&spec).unwrap();
+        if !powered.fresh {
+            // After a failed flush something may be gone, but what is there now stays.
+            let overlay = self.world.disks.get_mut(&disk).unwrap();
+            let found = tags(&read_all(&*powered.disk));
+            overlay.check(&found).unwrap();
+            *overlay = overlay.clone().found(&found);
+        }
         if powered.fresh {
             let fresh = Overlay::new(self.number, policy, version);
             let former = self.world.disks.insert(disk, fresh);
@@ -249,6 +275,26 @@ impl<'a> Player<'a> {
         }
         powered.disk.compact_early();
         self.open.insert(disk, powered.disk);
+    }
+
+    fn fail_flush(&mut self, disk: u32, sync: u64) {
+        let Some(open) = self.attach(disk) else {
+            return;
+        };
+        let mut before = sync;
+        self.recording.fail_if(move |change| {
+            let fails = matches!(change, Change::Sync) && before == 0;
+            before -= u64::from(matches!(change, Change::Sync) && !fails);
+            fails.then(|| Errno::IO.into())
+        });
+        let flushed = open.flush();
+        self.recording.fail_no_more();
+        let overlay = self.world.disks.get_mut(&disk).unwrap();
+        match flushed {
+            // There was no such sync.
+            Ok(()) => overlay.flush(),
+            Err(_) => assert_eq!(open.state(), DiskState::ReadOnly),
+        }
     }
 
     fn import(&mut self) {

@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::files;
 use crate::overlay::live::live_path;
-use crate::overlay::{BootId, Overlay, OverlayDescriptor, OverlayKind};
+use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{Version, version_directory};
 use crate::{BlockRead, DiskFigures};
 use directory::{DiskDirectory, Found};
@@ -169,7 +169,12 @@ impl DiskStore {
             Some(found) if kind == OverlayKind::Persistent && found.kind == kind => {
                 let epoch = spec.reset_epoch.max(directory.reset_epoch()?);
                 if OverlayDescriptor::read(&found.path)?.reset_epoch >= epoch {
-                    return self.open_existing(spec.disk, &found, &mut open);
+                    return self.open_existing(
+                        spec.disk,
+                        &found,
+                        &mut open,
+                        AfterFailure::FromLastFlush,
+                    );
                 }
             }
             Some(found) if kind == OverlayKind::Volatile && found.kind == kind => {
@@ -196,7 +201,9 @@ impl DiskStore {
         }
         retire(open);
         // What cannot be opened is replaced.
-        let powered = self.open_existing(spec.disk, found, open).ok()?;
+        let powered = self
+            .open_existing(spec.disk, found, open, AfterFailure::FromLastFlush)
+            .ok()?;
         let figures = powered.disk.figures().ok()?;
         (figures.mapped_blocks == 0).then_some(PoweredDisk {
             fresh: true,
@@ -216,7 +223,9 @@ impl DiskStore {
         let mut open = lock(&slot);
         let directory = self.directory(disk);
         match directory.current()? {
-            Some(found) if self.survived(&found) => self.open_existing(disk, &found, &mut open),
+            Some(found) if self.survived(&found) => {
+                self.open_existing(disk, &found, &mut open, AfterFailure::ReadOnly)
+            }
             _ => Err(DiskError::NoOverlay {
                 disk,
                 dropped: directory.exists(),
@@ -340,11 +349,11 @@ impl DiskStore {
         id: DiskId,
         found: &Found,
         open: &mut Option<Arc<Disk>>,
+        after_failure: AfterFailure,
     ) -> Result<PoweredDisk, DiskError> {
-        if let Some(disk) = open
-            .as_ref()
-            .filter(|disk| disk.state() == DiskState::Ready)
-        {
+        if let Some(disk) = open.as_ref().filter(|disk| {
+            disk.state() == DiskState::Ready || after_failure == AfterFailure::ReadOnly
+        }) {
             return Ok(powered(disk, false));
         }
         let descriptor = OverlayDescriptor::read(&found.path)?;
@@ -373,7 +382,8 @@ impl DiskStore {
         }
         retire(open);
         let live = live_path(&self.paths.live_maps, id, descriptor.generation);
-        let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
+        let boot_id = self.options.boot_id;
+        let overlay = Overlay::open(&found.path, &live, descriptor, boot_id, after_failure)?;
         let disk = Arc::new(Disk::new(version, overlay));
         *open = Some(Arc::clone(&disk));
         Ok(powered(&disk, false))
@@ -431,7 +441,9 @@ impl DiskStore {
         retire(open);
         directory.retire_older(&found)?;
         self.tidier.tidy(spec.disk);
-        let overlay = Overlay::open(&found.path, &live, descriptor, self.options.boot_id)?;
+        let boot_id = self.options.boot_id;
+        let never = AfterFailure::ReadOnly;
+        let overlay = Overlay::open(&found.path, &live, descriptor, boot_id, never)?;
         let disk = Arc::new(Disk::new(version, overlay));
         *open = Some(Arc::clone(&disk));
         Ok(powered(&disk, true))

@@ -19,7 +19,7 @@ use crate::error::DiskError;
 use crate::files;
 use crate::map_file::MapKind;
 use crate::overlay::durable::DurableMap;
-use crate::overlay::live::{LiveMap, live_path};
+use crate::overlay::live::{LiveMap, failure_path, live_path};
 use crate::overlay::{DATA_FILE, MAP_FILE, OverlayDescriptor, OverlayKind};
 
 enum Job {
@@ -169,6 +169,7 @@ pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
 
 fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
     remove_file(live)?;
+    remove_file(&failure_path(live))?;
     match files::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DiskError::store("remove", path)(error))
@@ -182,6 +183,12 @@ fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
 fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
     if !live.exists() {
         return Ok(());
+    }
+    let failure = failure_path(live);
+    if failure.exists() {
+        // What the live map names beyond the durable one may not be on the storage.
+        remove_file(live)?;
+        return remove_file(&failure);
     }
     if let Ok(descriptor) = OverlayDescriptor::read(directory) {
         let words = LiveMap::open_any_boot(live, &descriptor.map_header(MapKind::Live))
