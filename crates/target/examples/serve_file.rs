@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dess_model::Secret;
-use dess_target::{Geometry, StandaloneOptions, serve_file};
+use dess_target::{Geometry, StandaloneChap, StandaloneOptions, serve_file};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--chap" => {
                 let pair = words.next().ok_or(usage)?;
                 let (user, secret) = pair.split_once(':').ok_or(usage)?;
-                options.chap = Some((user.to_owned(), Secret::new(secret)));
+                options.chap = Some(StandaloneChap {
+                    initiator: (user.to_owned(), Secret::new(secret)),
+                    target: None,
+                });
             }
             _ => return Err(usage.into()),
         }
