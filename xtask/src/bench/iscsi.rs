@@ -164,20 +164,20 @@ fn rows(arguments: &IscsiArguments) -> Vec<Row> {
             &[1],
         ),
         (
-            "1 MiB sequential write, QD8",
-            Write,
-            Sequential,
-            1 << 20,
-            8,
-            &[1],
-        ),
-        (
             "4 KiB random write, QD32",
             Write,
             Random,
             4096,
             32,
             &[1, 16],
+        ),
+        (
+            "1 MiB sequential write, QD8",
+            Write,
+            Sequential,
+            1 << 20,
+            8,
+            &[1],
         ),
     ];
     let mut rows = Vec::new();

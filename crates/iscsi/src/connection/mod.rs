@@ -172,9 +172,10 @@ impl Connection {
 
     /// Answers a read with GOOD and `transfer_length` bytes (what the CDB asks for), which `fill`
     /// writes piece by piece: it gets the offset within the data and the place, and must fill it
-    /// whole. Only what the initiator expects is asked for.
+    /// whole. Only what the initiator expects, and was not sent before, is asked for.
     ///
-    /// Meant for data that is in memory and up to about 64 KiB; give longer data as `Bytes`.
+    /// Meant for data that is in memory and up to about 128 KiB; longer data goes ahead by
+    /// [`provide_read`](Self::provide_read).
     ///
     /// # Errors
     /// That of `fill`; then nothing is sent and the command is still open.
@@ -187,6 +188,25 @@ impl Connection {
         match &mut self.phase {
             Phase::FullFeature(session) => {
                 session.complete_read(&mut self.outbox, task, transfer_length, fill)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the next `length` bytes of a read's data ahead of [`complete_read`](Self::complete_read)
+    /// or [`complete`](Self::complete); `fill` is as for `complete_read`.
+    ///
+    /// # Errors
+    /// That of `fill`; then nothing is sent.
+    pub fn provide_read<E>(
+        &mut self,
+        task: TaskId,
+        length: u32,
+        fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match &mut self.phase {
+            Phase::FullFeature(session) => {
+                session.provide_read(&mut self.outbox, task, length, fill)
             }
             _ => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! Answers to SCSI commands: Data-In, status, sense, residuals (RFC 7143 §11.4, §11.7).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 use tracing::trace;
@@ -27,7 +28,7 @@ impl FullFeature {
         outbox: &mut Outbox,
         id: TaskId,
         transfer_length: u32,
-        mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+        fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some((itt, expected, sent)) = self.open_read(id) else {
             return Ok(());
@@ -37,30 +38,64 @@ impl FullFeature {
             self.complete(outbox, id, ScsiResponse::good(u64::from(transfer_length)));
             return Ok(());
         }
+        let residual = Residual::between(expected, u64::from(transfer_length));
+        self.fill_data_in(outbox, id, itt, sent..end, Some(residual), fill)?;
+        self.admit_waiting(outbox);
+        Ok(())
+    }
+
+    pub(super) fn provide_read<E>(
+        &mut self,
+        outbox: &mut Outbox,
+        id: TaskId,
+        length: u32,
+        fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some((itt, expected, sent)) = self.open_read(id) else {
+            return Ok(());
+        };
+        let end = sent.saturating_add(length).min(expected);
+        self.fill_data_in(outbox, id, itt, sent..end, None, fill)
+    }
+
+    /// Lets `fill` write a range of a command's data into the output; a residual ends the command
+    /// (phase collapse).
+    fn fill_data_in<E>(
+        &mut self,
+        outbox: &mut Outbox,
+        id: TaskId,
+        itt: u32,
+        range: Range<u32>,
+        residual: Option<Residual>,
+        mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mark = outbox.output.len();
-        let mut offset = sent;
+        let mut offset = range.start;
         let mut data_sn = self.tasks.get(id).map_or(0, |task| task.data_sn);
-        while offset < end {
-            let cut = self.cut(offset, end);
+        while offset < range.end {
+            let cut = self.cut(offset, range.end);
             let place = outbox.extend(cut.length as usize);
             if let Err(error) = fill(offset as usize, place.data(&mut outbox.output)) {
                 outbox.output.truncate(mark);
                 return Err(error);
             }
-            let is_end = offset + cut.length == end;
-            let (status, sequence) = if is_end {
-                self.remove(outbox, id);
-                let residual = Residual::between(expected, u64::from(transfer_length));
-                (Some(good(residual)), outbox.next_sequence())
-            } else {
-                (None, outbox.past_sequence())
+            let is_end = offset + cut.length == range.end;
+            let (status, sequence) = match residual {
+                Some(residual) if is_end => {
+                    self.remove(outbox, id);
+                    (Some(good(residual)), outbox.next_sequence())
+                }
+                _ => (None, outbox.past_sequence()),
             };
             let header = data_in(itt, cut, status, sequence, data_sn, offset);
             outbox.seal(place, &header.encode(cut.length as usize));
             data_sn += 1;
             offset += cut.length;
         }
-        self.admit_waiting(outbox);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.sent = offset;
+            task.data_sn = data_sn;
+        }
         Ok(())
     }
 

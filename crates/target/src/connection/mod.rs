@@ -34,8 +34,11 @@ use reads::LongRead;
 use report::Progress;
 use throttled::Throttled;
 
-/// Output that may wait for the peer before no more commands of it are carried out, in bytes.
-const OUTPUT_BYTES_MAX: usize = 2 << 20;
+/// Output that may wait for the peer before no more commands of it are carried out, in bytes; small
+/// enough to stay in the cache.
+const OUTPUT_BYTES_MAX: usize = 512 * 1024;
+/// Commands after which the answers are sent, so that the peer works on them meanwhile.
+const COMMANDS_PER_SEND: u32 = 16;
 /// Most bytes of reads that may be in work on disk threads for one connection.
 const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 /// Pieces of output that one write takes (the kernel's limit is 1024).
@@ -191,10 +194,12 @@ impl ConnectionTask {
     /// at once, but others shall have their turn before.
     async fn work(&mut self) -> io::Result<bool> {
         loop {
-            while self.may_take_more() {
-                let Some(event) = self.connection.poll_event() else {
-                    break;
-                };
+            let mut commands = 0;
+            while commands < COMMANDS_PER_SEND
+                && self.may_take_more()
+                && let Some(event) = self.connection.poll_event()
+            {
+                commands += 1;
                 self.turn.charge_command();
                 self.handle_event(event).await;
             }
@@ -207,9 +212,9 @@ impl ConnectionTask {
                 return Ok(self.end.is_none());
             }
             let stuck = self.connection.output_bytes() == before;
-            let waiting = self.long_reads.iter().any(LongRead::can_go_on);
+            let paused = commands == COMMANDS_PER_SEND || (before >= OUTPUT_BYTES_MAX && !stuck);
             // Go on if the kernel made room for what had to stop.
-            if stuck || self.end.is_some() || !(waiting || before >= OUTPUT_BYTES_MAX) {
+            if self.end.is_some() || !paused {
                 return Ok(false);
             }
         }

@@ -14,17 +14,18 @@ use crate::engine::{
     Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, contained, read_piece,
 };
 
-/// Longer reads are sent piece by piece, so that a batch of them stays in the cache.
+/// Longer reads are sent piece by piece, so that a piece stays in the cache.
 const SHORT_READ_BYTES_MAX: u64 = 128 * 1024;
-/// Length of a piece.
-const PIECE_BYTES: u64 = 256 * 1024;
+/// Length of a piece that a disk thread reads.
+const DISK_PIECE_BYTES: u64 = 256 * 1024;
 
 /// A read that is sent in pieces.
 pub(super) struct LongRead {
     task: TaskId,
+    /// Place of the whole read on the disk.
     offset: u64,
-    /// Bytes that were not read yet.
-    left: u64,
+    /// Bytes that were read.
+    done: u64,
     /// Bytes that the CDB asks for.
     length: u64,
     /// A piece is being read on a disk thread.
@@ -124,7 +125,7 @@ impl ConnectionTask {
         self.long_reads.push_back(LongRead {
             task,
             offset,
-            left: length,
+            done: 0,
             length,
             piece_in_work: false,
             held,
@@ -184,28 +185,53 @@ impl ConnectionTask {
 
     /// One piece of one long read; false if it went to a disk thread.
     fn continue_long_read(&mut self, index: usize, unit: &Arc<Unit>) -> bool {
-        let read = &mut self.long_reads[index];
-        let (task, offset) = (read.task, read.offset);
-        let length = read.left.min(PIECE_BYTES);
-        self.turn.charge_bytes(length);
-        let mut piece = vec![0; length as usize];
-        match unit.device.try_read_at(offset, &mut piece) {
-            Ok(()) => {
-                self.handle_piece(task, Ok(piece.into()));
-                return true;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(source) => {
+        let LongRead {
+            task,
+            offset,
+            done,
+            length,
+            ..
+        } = self.long_reads[index];
+        let left = length - done;
+        let piece = left.min(SHORT_READ_BYTES_MAX);
+        self.turn.charge_bytes(piece);
+        let fill = |at: usize, place: &mut [u8]| {
+            let at = offset + at as u64;
+            unit.device.try_read_at(at, place).map_err(Postponed::from)
+        };
+        // The limits of a transfer keep all lengths below 4 GiB.
+        let read = match piece == left {
+            true => self.connection.complete_read(task, length as u32, fill),
+            false => self.connection.provide_read(task, piece as u32, fill),
+        };
+        match read {
+            Ok(()) => self.note_piece(index, piece),
+            Err(Postponed::Failed(source)) => {
                 let fault = Fault::Read {
-                    offset,
-                    length,
+                    offset: offset + done,
+                    length: piece,
                     source,
                 };
                 self.handle_piece(task, Err(fault.into()));
-                return true;
+            }
+            Err(Postponed::NotCached) => {
+                let piece = left.min(DISK_PIECE_BYTES);
+                self.read_piece_on_thread(index, unit, (offset + done, piece));
+                return false;
             }
         }
-        self.long_reads[index].piece_in_work = true;
+        true
+    }
+
+    fn read_piece_on_thread(
+        &mut self,
+        index: usize,
+        unit: &Arc<Unit>,
+        (offset, length): (u64, u64),
+    ) {
+        let read = &mut self.long_reads[index];
+        read.piece_in_work = true;
+        let task = read.task;
         self.read_ahead += length;
         let completions = self.completions.clone();
         let run = {
@@ -217,10 +243,9 @@ impl ConnectionTask {
             }
         };
         self.submit(unit, unit.slot(Lane::Data, length), None, run);
-        false
     }
 
-    /// A piece is here, or is not to be had.
+    /// A piece from a disk thread is here, or is not to be had.
     pub(super) fn handle_piece(&mut self, task: TaskId, result: Result<Bytes, Failure>) {
         let Some(index) = self.long_reads.iter().position(|read| read.task == task) else {
             return;
@@ -233,22 +258,37 @@ impl ConnectionTask {
         read.piece_in_work = false;
         match result {
             Ok(piece) => {
-                read.offset += piece.len() as u64;
-                read.left -= piece.len() as u64;
-                if read.left > 0 {
+                let bytes = piece.len() as u64;
+                if read.done + bytes < read.length {
                     self.connection.provide_data_in(task, piece);
-                    return;
+                } else {
+                    let response = ScsiResponse {
+                        data_in: vec![piece],
+                        transfer_length: read.length,
+                        ..ScsiResponse::default()
+                    };
+                    self.connection.complete(task, response);
                 }
-                let response = ScsiResponse {
-                    data_in: vec![piece],
-                    transfer_length: read.length,
-                    ..ScsiResponse::default()
-                };
-                self.connection.complete(task, response);
+                self.note_piece(index, bytes);
             }
-            Err(failure) => self.answer(task, Err(failure)),
+            Err(failure) => {
+                self.answer(task, Err(failure));
+                self.end_long_read(index);
+            }
         }
-        self.long_reads.remove(index);
-        self.is_over(task);
+    }
+
+    fn note_piece(&mut self, index: usize, bytes: u64) {
+        let read = &mut self.long_reads[index];
+        read.done += bytes;
+        if read.done == read.length {
+            self.end_long_read(index);
+        }
+    }
+
+    fn end_long_read(&mut self, index: usize) {
+        if let Some(read) = self.long_reads.remove(index) {
+            self.is_over(read.task);
+        }
     }
 }
