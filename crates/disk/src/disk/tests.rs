@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicU64;
+
 use dess_model::BootPolicy;
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -200,6 +202,55 @@ fn writers_of_neighbouring_sectors_in_one_block_lose_nothing() {
             "sector {sector}"
         );
     }
+}
+
+#[test]
+fn readers_beside_writers_see_each_sector_old_or_new_and_nothing_acknowledged_is_missing() {
+    const BLOCKS: u64 = 512;
+    const BASE: u8 = 0xff;
+    let base = vec![BASE; (BLOCKS * BLOCK_BYTES) as usize];
+    let (_room, _store, disk) = room_with_disk(BootPolicy::Volatile, &base);
+    // Writer number n fills sectors 2n and 2n + 1 of one block after the other; how many it has done.
+    let done = [const { AtomicU64::new(0) }; 2];
+    std::thread::scope(|scope| {
+        for (writer, done) in done.iter().enumerate() {
+            let disk = &disk;
+            scope.spawn(move || {
+                for block in 0..BLOCKS {
+                    let offset = block * BLOCK_BYTES + writer as u64 * 2 * SECTOR;
+                    disk.write_at(offset, &[writer as u8 + 1; 2 * SECTOR as usize])
+                        .unwrap();
+                    done.store(block + 1, Ordering::Release);
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut bytes = [0; BLOCK_BYTES as usize];
+                loop {
+                    let before = done.each_ref().map(|done| done.load(Ordering::Acquire));
+                    let block = before[0].saturating_sub(1);
+                    disk.read_at(block * BLOCK_BYTES, &mut bytes).unwrap();
+                    for (sector, content) in bytes.chunks(SECTOR as usize).enumerate() {
+                        let writer = sector / 2;
+                        let acknowledged = before.get(writer).is_some_and(|&done| block < done);
+                        let new = (writer < 2).then_some(writer as u8 + 1);
+                        let fine = content
+                            .iter()
+                            .all(|&byte| Some(byte) == new || byte == BASE && !acknowledged);
+                        assert!(
+                            fine,
+                            "sector {sector} of block {block}: {:x?}",
+                            &content[..16]
+                        );
+                    }
+                    if before == [BLOCKS; 2] {
+                        break;
+                    }
+                }
+            });
+        }
+    });
 }
 
 #[test]
