@@ -98,6 +98,18 @@ pub struct OpcodeQuery {
     pub allocation: u32,
 }
 
+/// Service action of RECEIVE COPY RESULTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CopyUse {
+    /// COPY STATUS of an EXTENDED COPY of this nexus.
+    Status {
+        /// LIST IDENTIFIER.
+        list_id: u8,
+    },
+    /// OPERATING PARAMETERS.
+    OperatingParameters,
+}
+
 /// A command that the description of the logical unit answers, without data of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
@@ -200,6 +212,11 @@ pub enum Medium {
     SynchronizeCache(BlockRange),
     /// PRE-FETCH.
     Prefetch(BlockRange),
+    /// EXTENDED COPY; the ranges are in the parameter list.
+    Copy {
+        /// PARAMETER LIST LENGTH in bytes.
+        length: u32,
+    },
     /// GET LBA STATUS.
     LbaStatus {
         /// First block of interest.
@@ -220,6 +237,13 @@ pub enum Command {
     Medium(Medium),
     /// MODE SELECT.
     ModeSelect(ModeSelect),
+    /// RECEIVE COPY RESULTS.
+    CopyResults {
+        /// What is asked.
+        usage: CopyUse,
+        /// ALLOCATION LENGTH in bytes.
+        allocation: u32,
+    },
     /// START STOP UNIT; a disk on a server neither stops nor ejects.
     StartStopUnit,
     /// PREVENT ALLOW MEDIUM REMOVAL; the medium cannot be removed anyway.
@@ -259,6 +283,7 @@ impl Command {
             | Self::StartStopUnit
             | Self::PreventAllow { .. }
             | Self::PersistentIn { .. }
+            | Self::CopyResults { .. }
             | Self::Reserve
             | Self::Release => 0,
         }
@@ -294,6 +319,7 @@ impl Command {
             | Self::PreventAllow { prevent: true }
             | Self::PersistentIn { .. }
             | Self::PersistentOut { .. }
+            | Self::CopyResults { .. }
             | Self::Reserve => false,
         }
     }
@@ -313,7 +339,7 @@ impl Medium {
             },
             Self::CompareAndWrite { range, .. } => range.length_bytes().saturating_mul(2),
             Self::WriteSame { no_data: false, .. } => LOGICAL_BLOCK_BYTES,
-            Self::Unmap { length } => u64::from(*length),
+            Self::Unmap { length } | Self::Copy { length } => u64::from(*length),
             Self::WriteSame { no_data: true, .. }
             | Self::Read(_)
             | Self::SynchronizeCache(_)
@@ -330,6 +356,7 @@ impl Medium {
             | Self::CompareAndWrite { .. }
             | Self::OrWrite { .. }
             | Self::WriteSame { .. }
+            | Self::Copy { .. }
             | Self::Unmap { .. } => true,
             Self::Read(_)
             | Self::Verify { .. }
@@ -355,7 +382,7 @@ impl Medium {
                 lba: *lba,
                 blocks: 1,
             }),
-            Self::Unmap { .. } => None,
+            Self::Unmap { .. } | Self::Copy { .. } => None,
         }
     }
 }

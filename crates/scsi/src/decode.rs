@@ -1,7 +1,8 @@
 //! CDB decoding (SPC-4 §6, SBC-3 §5).
 
 use crate::command::{
-    BlockRange, Command, Comparison, Medium, ModeForm, ModeSelect, ModeSense, OpcodeQuery, Query,
+    BlockRange, Command, Comparison, CopyUse, Medium, ModeForm, ModeSelect, ModeSense, OpcodeQuery,
+    Query,
 };
 use crate::field::{u16_at, u24_at, u32_at, u64_at};
 use crate::opcodes::{opcode, service_action};
@@ -19,6 +20,7 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Command, Sense> {
         opcode::PREVENT_ALLOW => Ok(Command::PreventAllow {
             prevent: cdb[4] & 0x03 != 0,
         }),
+        opcode::RECEIVE_COPY_RESULTS => copy_results(cdb),
         opcode::PERSISTENT_RESERVE_IN => persistent_in(cdb),
         opcode::PERSISTENT_RESERVE_OUT => persistent_out(cdb),
         opcode::RESERVE_6 => Ok(Command::Reserve),
@@ -93,6 +95,7 @@ fn medium(cdb: &[u8; 16]) -> Result<Option<Medium>, Sense> {
         opcode::COMPARE_AND_WRITE => compare_and_write(cdb)?,
         opcode::WRITE_SAME_10 | opcode::WRITE_SAME_16 => write_same(cdb)?,
         opcode::UNMAP => unmap(cdb)?,
+        opcode::EXTENDED_COPY => extended_copy(cdb)?,
         opcode::SYNCHRONIZE_CACHE_10 | opcode::SYNCHRONIZE_CACHE_16 => {
             Medium::SynchronizeCache(range(cdb))
         }
@@ -174,7 +177,7 @@ fn persistent_out(cdb: &[u8; 16]) -> Result<Command, Sense> {
     };
     Ok(Command::PersistentOut {
         action,
-        length: u32_at(cdb, 5),
+        length: list_length(cdb, 5)?,
     })
 }
 
@@ -305,6 +308,35 @@ fn write_same(cdb: &[u8; 16]) -> Result<Medium, Sense> {
         range,
         unmap,
         no_data: cdb[0] == opcode::WRITE_SAME_16 && cdb[1] & 0x01 != 0,
+    })
+}
+
+fn extended_copy(cdb: &[u8; 16]) -> Result<Medium, Sense> {
+    if cdb[1] & 0x1f != service_action::EXTENDED_COPY {
+        return Err(Sense::cdb_field(1, Some(4)));
+    }
+    Ok(Medium::Copy {
+        length: list_length(cdb, 10)?,
+    })
+}
+
+/// PARAMETER LIST LENGTH of 32 bits; no list that is taken is anywhere near 64 KiB.
+fn list_length(cdb: &[u8; 16], at: usize) -> Result<u32, Sense> {
+    match u32_at(cdb, at) {
+        length if length <= u32::from(u16::MAX) => Ok(length),
+        _ => Err(Sense::PARAMETER_LENGTH),
+    }
+}
+
+fn copy_results(cdb: &[u8; 16]) -> Result<Command, Sense> {
+    let usage = match cdb[1] & 0x1f {
+        service_action::COPY_STATUS => CopyUse::Status { list_id: cdb[2] },
+        service_action::OPERATING_PARAMETERS => CopyUse::OperatingParameters,
+        _ => return Err(Sense::cdb_field(1, Some(4))),
+    };
+    Ok(Command::CopyResults {
+        usage,
+        allocation: u32_at(cdb, 10),
     })
 }
 

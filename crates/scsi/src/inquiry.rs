@@ -1,5 +1,6 @@
 //! INQUIRY: standard data (SPC-4 §6.6.2) and VPD pages (SPC-4 §7.8, SBC-3 §6.6).
 
+use crate::copy;
 use crate::{BLOCK_LIMITS, LogicalUnit, Sense};
 
 /// T10 VENDOR IDENTIFICATION.
@@ -16,13 +17,15 @@ mod page {
     pub(super) const SUPPORTED: u8 = 0x00;
     pub(super) const SERIAL: u8 = 0x80;
     pub(super) const IDENTIFICATION: u8 = 0x83;
+    pub(super) const THIRD_PARTY_COPY: u8 = 0x8f;
     pub(super) const BLOCK_LIMITS: u8 = 0xb0;
     pub(super) const CHARACTERISTICS: u8 = 0xb1;
     pub(super) const PROVISIONING: u8 = 0xb2;
-    pub(super) const ALL: [u8; 6] = [
+    pub(super) const ALL: [u8; 7] = [
         SUPPORTED,
         SERIAL,
         IDENTIFICATION,
+        THIRD_PARTY_COPY,
         BLOCK_LIMITS,
         CHARACTERISTICS,
         PROVISIONING,
@@ -35,6 +38,7 @@ pub(crate) fn standard() -> Vec<u8> {
     data[2] = 0x06; // SPC-4
     data[3] = 0x12; // HISUP, response data format 2
     data[4] = 69; // bytes that follow
+    data[5] = 0x08; // 3PC
     data[7] = 0x02; // CMDQUE
     data[8..16].copy_from_slice(VENDOR);
     data[16..32].copy_from_slice(PRODUCT);
@@ -58,6 +62,7 @@ pub(crate) fn vital_product_data(unit: &LogicalUnit, code: u8) -> Result<Vec<u8>
         page::SUPPORTED => page::ALL.to_vec(),
         page::SERIAL => unit.serial.as_bytes().to_vec(),
         page::IDENTIFICATION => identification(unit),
+        page::THIRD_PARTY_COPY => copy::vital_product_data(),
         page::BLOCK_LIMITS => block_limits(unit),
         page::CHARACTERISTICS => characteristics(),
         page::PROVISIONING => provisioning(unit),

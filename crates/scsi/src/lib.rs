@@ -5,6 +5,7 @@
 //! a failure as [`Sense`].
 
 mod command;
+mod copy;
 mod decode;
 mod field;
 mod inquiry;
@@ -17,8 +18,10 @@ mod sense;
 mod unit;
 
 pub use command::{
-    BlockRange, Command, Comparison, Medium, ModeForm, ModeSelect, ModeSense, OpcodeQuery, Query,
+    BlockRange, Command, Comparison, CopyUse, Medium, ModeForm, ModeSelect, ModeSense, OpcodeQuery,
+    Query,
 };
+pub use copy::{CopyRecord, CopySegment, copy_segments};
 pub use decode::decode;
 pub use mode::ModeState;
 pub use parameters::{UnmapRange, unmap_ranges};

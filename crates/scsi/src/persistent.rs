@@ -499,6 +499,7 @@ fn passes_always(command: &Command) -> bool {
             Query::ModeSense(_) | Query::ReadDefectData { .. } => false,
         },
         Command::Medium(_)
+        | Command::CopyResults { .. }
         | Command::ModeSelect(_)
         | Command::PreventAllow { prevent: true }
         | Command::Reserve
@@ -511,7 +512,7 @@ fn only_reads(command: &Command) -> bool {
         Command::Medium(medium) => {
             !medium.writes() && !matches!(medium, Medium::SynchronizeCache(_))
         }
-        Command::Query(_) => true,
+        Command::Query(_) | Command::CopyResults { .. } => true,
         Command::TestUnitReady
         | Command::ModeSelect(_)
         | Command::StartStopUnit

@@ -18,6 +18,8 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// Writes are not allowed.
     DataProtect = 0x7,
+    /// A copy between disks ended early.
+    CopyAborted = 0xa,
     /// The command was ended by the target and may be repeated.
     AbortedCommand = 0xb,
     /// The data compared differ.
@@ -96,6 +98,22 @@ impl Sense {
     pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x05);
     /// COMMANDS CLEARED BY ANOTHER INITIATOR: it cleared the task set.
     pub const COMMANDS_CLEARED: Self = Self::new(SenseKey::UnitAttention, 0x2f, 0x00);
+    /// PARAMETER LIST: INLINE DATA LENGTH EXCEEDED.
+    pub const INLINE_DATA_TOO_LONG: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x0b);
+    /// TOO MANY TARGET DESCRIPTORS.
+    pub const TOO_MANY_TARGETS: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x06);
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    pub const UNKNOWN_TARGET_DESCRIPTOR: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x07);
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    pub const TOO_MANY_SEGMENTS: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x08);
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    pub const UNKNOWN_SEGMENT_DESCRIPTOR: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x09);
+    /// A copy names blocks that the disk does not have.
+    pub const COPY_ABORTED: Self = Self::new(SenseKey::CopyAborted, 0x00, 0x00);
+    /// UNREACHABLE COPY TARGET: a segment names a target that the list does not have.
+    pub const UNREACHABLE_COPY_TARGET: Self = Self::new(SenseKey::CopyAborted, 0x08, 0x04);
+    /// COPY TARGET DEVICE NOT REACHABLE: a target is another disk.
+    pub const COPY_TARGET_UNREACHABLE: Self = Self::new(SenseKey::CopyAborted, 0x0d, 0x02);
     /// INVALID RELEASE OF PERSISTENT RESERVATION.
     pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x04);
     /// MODE PARAMETERS CHANGED: another initiator changed a mode page.

@@ -1,6 +1,7 @@
 //! A logical unit as its initiator sees it, and the answers that need no data of the disk.
 
-use crate::command::{Medium, Query};
+use crate::command::{CopyUse, Medium, Query};
+use crate::copy::{self, CopyRecord};
 use crate::{LOGICAL_BLOCK_BYTES, ModeState, Sense};
 use crate::{inquiry, mode, opcodes};
 
@@ -87,6 +88,18 @@ impl LogicalUnit {
             } => (defects(twelve, format), allocation),
         };
         Ok(truncated(data, allocation))
+    }
+
+    /// Answers RECEIVE COPY RESULTS; `record` is of the nexus's last EXTENDED COPY. Cut to the allocation length.
+    ///
+    /// # Errors
+    /// INVALID FIELD IN CDB for a list that was not copied.
+    pub fn copy_results(
+        usage: CopyUse,
+        record: Option<&CopyRecord>,
+        allocation: u32,
+    ) -> Result<Vec<u8>, Sense> {
+        Ok(truncated(copy::results(usage, record)?, allocation))
     }
 
     /// Answers INQUIRY, REPORT LUNS and REQUEST SENSE for a logical unit that does not exist

@@ -65,7 +65,8 @@ impl Operation {
             | Medium::WriteAndVerify { .. }
             | Medium::CompareAndWrite { .. }
             | Medium::OrWrite { .. }
-            | Medium::WriteSame { .. } => Some(Self::Write),
+            | Medium::WriteSame { .. }
+            | Medium::Copy { .. } => Some(Self::Write),
             Medium::SynchronizeCache(_) => Some(Self::Flush),
             Medium::Unmap { .. } => Some(Self::Unmap),
             Medium::Verify { .. } | Medium::Prefetch(_) | Medium::LbaStatus { .. } => None,

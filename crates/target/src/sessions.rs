@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, TcpCounters, Timestamp};
-use dess_scsi::Sense;
+use dess_scsi::{CopyRecord, Sense};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,7 @@ pub(crate) struct Session {
     /// What the kernel said of its TCP connection when it was asked last.
     tcp: Mutex<Option<TcpCounters>>,
     attentions: Mutex<Vec<Sense>>,
+    last_copy: Mutex<Option<CopyRecord>>,
     attention_pending: AtomicBool,
     orders: mpsc::UnboundedSender<Order>,
     over: CancellationToken,
@@ -160,6 +161,18 @@ impl Session {
         self.attention_pending.store(true, Ordering::Release);
     }
 
+    /// How the last EXTENDED COPY ended.
+    pub(crate) fn copy_record(&self) -> Option<CopyRecord> {
+        *lock(&self.last_copy)
+    }
+
+    /// Keeps the end of an EXTENDED COPY with this parameter list, if the initiator may ask for it.
+    pub(crate) fn record_copy(&self, list: &[u8], good: bool) {
+        if let Some(record) = CopyRecord::new(list, good) {
+            *lock(&self.last_copy) = Some(record);
+        }
+    }
+
     /// Asks the session's task to abort all commands; the receiver resolves when none runs. If there were any, their initiator
     /// hears of it by `attention`.
     pub(crate) fn abort_tasks(&self, attention: Option<Sense>) -> oneshot::Receiver<()> {
@@ -216,6 +229,7 @@ impl Sessions {
             account: opening.account,
             tcp: Mutex::default(),
             attentions: Mutex::new(vec![Sense::POWER_ON]),
+            last_copy: Mutex::default(),
             attention_pending: AtomicBool::new(true),
             orders,
             over: CancellationToken::new(),

@@ -51,6 +51,14 @@ fn a_transfer_beyond_the_stated_limit_is_refused() {
 }
 
 #[test]
+fn a_parameter_list_without_measure_is_refused() {
+    let preempt = [0x5f, 4, 1, 0, 0, 0x40, 0, 0, 0];
+    assert_eq!(decode(&cdb(&preempt)), Err(Sense::PARAMETER_LENGTH));
+    let copy = [0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+    assert_eq!(decode(&cdb(&copy)), Err(Sense::PARAMETER_LENGTH));
+}
+
+#[test]
 fn fua_is_told_from_dpo() {
     let write = |flags| match decode(&cdb(&[0x2a, flags, 0, 0, 0, 0, 0, 0, 1])) {
         Ok(Command::Medium(Medium::Write { fua, .. })) => fua,
@@ -64,7 +72,7 @@ fn fua_is_told_from_dpo() {
 #[test]
 fn unknown_commands_are_refused_by_code_and_by_service_action() {
     assert_eq!(decode(&cdb(&[0xee])), Err(Sense::INVALID_OPCODE));
-    assert_eq!(decode(&cdb(&[0x83])), Err(Sense::INVALID_OPCODE));
+    assert_eq!(decode(&cdb(&[0x85])), Err(Sense::INVALID_OPCODE));
     assert_eq!(
         decode(&cdb(&[0x9e, 0x1f])),
         Err(Sense::cdb_field(1, Some(4)))

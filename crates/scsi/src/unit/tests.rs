@@ -30,13 +30,14 @@ fn standard_inquiry_names_vendor_and_product() {
     };
     let data = unit().answer(&query, &ModeState::default()).unwrap();
     assert_eq!(data.len(), 36);
-    assert_eq!(data[..8], [0, 0, 6, 0x12, 69, 0, 0, 2]);
+    assert_eq!(data[..8], [0, 0, 6, 0x12, 69, 8, 0, 2]);
     assert_eq!(&data[8..], b"DESS    DISK            1   ");
 }
 
 #[test]
 fn vpd_pages_have_the_expected_bytes() {
-    assert_eq!(page(0x00), [0, 0, 0, 6, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    let pages = [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x8f, 0xb0, 0xb1, 0xb2];
+    assert_eq!(page(0x00), pages);
     assert_eq!(page(0x80), b"\0\x80\0\x100123456789abcdef");
     let mut identification = vec![0, 0x83, 0, 92];
     identification.extend_from_slice(b"\x01\x03\0\x08\x30\x01\x02\x03\x04\x05\x06\x07");

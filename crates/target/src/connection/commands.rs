@@ -79,6 +79,12 @@ impl ConnectionTask {
                 let list = parameter_list(&command.data_out, select.length);
                 self.mode_select(session, unit, &select, &list)
             }
+            Command::CopyResults { usage, allocation } => {
+                let record = session.copy_record();
+                LogicalUnit::copy_results(usage, record.as_ref(), allocation)
+                    .map(|data| Outcome::Data(data.into()))
+                    .map_err(Failure::from)
+            }
             Command::PersistentIn { action, allocation } => {
                 let mut data = unit.persistent_in(action);
                 data.truncate(allocation as usize);
@@ -188,10 +194,17 @@ impl ConnectionTask {
         let bytes: usize = work.data.iter().map(Bytes::len).sum();
         let slot = unit.slot(work.lane(), bytes as u64);
         let claim = work.claim(unit.description.capacity_bytes());
+        let session = self.logged_in.as_ref();
+        let session = session
+            .filter(|_| matches!(work.medium, Medium::Copy { .. }))
+            .map(|logged_in| Arc::clone(&logged_in.session));
         let run = {
             let unit = Arc::clone(&unit);
             move || {
                 let result = contained(|| carry_out(&unit, &work));
+                if let Some(session) = session {
+                    session.record_copy(&work.data.concat(), result.is_ok());
+                }
                 // If the session is gone, nobody waits for the answer.
                 let _ = completions.send(Completion::Done(task, 0, result));
             }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dess_disk::BlockDevice;
 use dess_scsi::{
-    BlockRange, Comparison, LOGICAL_BLOCK_BYTES, LbaExtent, Medium, Sense, lba_status, unmap_ranges,
+    BlockRange, Comparison, CopySegment, LOGICAL_BLOCK_BYTES, LbaExtent, Medium, Sense,
+    copy_segments, lba_status, unmap_ranges,
 };
 
 use super::{Access, Fault, Lane, Span, Unit};
@@ -64,7 +65,9 @@ impl Work {
         };
         match self.medium {
             Medium::SynchronizeCache(_) | Medium::Prefetch(_) | Medium::LbaStatus { .. } => None,
-            Medium::Unmap { .. } => Some((Span::new(0, capacity_bytes), access)),
+            Medium::Unmap { .. } | Medium::Copy { .. } => {
+                Some((Span::new(0, capacity_bytes), access))
+            }
             Medium::Read(range)
             | Medium::Write { range, .. }
             | Medium::WriteAndVerify { range }
@@ -122,6 +125,7 @@ pub(crate) fn carry_out(unit: &Unit, work: &Work) -> Result<Outcome, Failure> {
         }
         Medium::WriteSame { range, no_data, .. } => write_same(device, range, no_data, data)?,
         Medium::Unmap { length } => unmap(unit, length, data)?,
+        Medium::Copy { length } => copy(unit, length, data)?,
         Medium::SynchronizeCache(_) => flush_if(device, true)?,
         // What is asked for will be read soon; the kernel's own read-ahead does it.
         Medium::Prefetch(_) => {}
@@ -322,6 +326,37 @@ fn unmap(unit: &Unit, stated: u32, data: &[Bytes]) -> Result<(), Failure> {
     let list = gather(data, stated as usize);
     for range in unmap_ranges(&list, unit.description.capacity_blocks)? {
         write_zeroes(unit.device.as_ref(), range)?;
+    }
+    Ok(())
+}
+
+fn copy(unit: &Unit, stated: u32, data: &[Bytes]) -> Result<(), Failure> {
+    let list = gather(data, stated as usize);
+    for segment in copy_segments(&list, &unit.description)? {
+        copy_segment(unit.device.as_ref(), &segment)?;
+    }
+    Ok(())
+}
+
+/// From the end if the destination lies behind the source, so that no block is overwritten before it is read.
+fn copy_segment(device: &dyn BlockDevice, segment: &CopySegment) -> Result<(), Fault> {
+    let (source, destination) = (
+        segment.source.offset_bytes(),
+        segment.destination.offset_bytes(),
+    );
+    let length = segment.source.length_bytes();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut done = 0;
+    while done < length {
+        let bytes = (length - done).min(CHUNK_BYTES as u64);
+        let at = match source < destination {
+            true => length - done - bytes,
+            false => done,
+        };
+        let piece = &mut buffer[..bytes as usize];
+        read_into(device, source + at, piece)?;
+        write_at(device, destination + at, piece)?;
+        done += bytes;
     }
     Ok(())
 }

@@ -17,8 +17,10 @@ use crate::expected::Run;
 const IQN: &str = "iqn.2026-01.test:conformance";
 /// The suite wants at least 1 GiB; the file is sparse.
 const DISK_BYTES: u64 = 1 << 30;
-/// Most of the suite's time is spent waiting for answers that must not come, so several run at once,
-/// each on a disk of its own: a reservation or unit attention that one leaves behind is no matter of another.
+/// Most of the suite's time is spent waiting for answers that must not come, so several run at once.
+///
+/// Each has a fresh disk: what one leaves behind is no matter of another. (MultipathIO.CompareAndWrite, for one, compares a block with
+/// zeros that it has not zeroed.)
 const AT_ONCE: usize = 8;
 /// No test takes a third of it, even on a busy machine.
 const TEST_SECS_MAX: u32 = 45;
@@ -58,13 +60,12 @@ pub(crate) fn run(run: &Run, tests: &[String]) -> Vec<TestResult> {
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                let directory = tempfile::tempdir().unwrap();
-                let disk = Disk::serve(run, directory.path());
                 loop {
                     let Some(test) = queue.lock().unwrap().pop_front() else {
                         return;
                     };
-                    let result = disk.test(test);
+                    let directory = tempfile::tempdir().unwrap();
+                    let result = Disk::serve(run, directory.path()).test(test);
                     results.lock().unwrap().push(result);
                 }
             });
