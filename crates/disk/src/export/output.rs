@@ -10,6 +10,7 @@ use tracing::warn;
 use super::unfinished_name;
 use crate::BLOCK_BYTES;
 use crate::error::ExportError;
+use crate::files::sync_parent;
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -155,7 +156,7 @@ impl<'a> Output<'a> {
                     new.file.sync_all()?;
                     // Unlike a rename, a link replaces nothing.
                     fs::hard_link(&new.unfinished, &new.path)?;
-                    File::open(new.path.parent().unwrap_or(Path::new("/")))?.sync_all()
+                    sync_parent(&new.path)
                 };
                 finish().map_err(ExportError::write("finish", &new.path))?;
                 new.whole = true;

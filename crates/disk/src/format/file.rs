@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::HeaderError;
@@ -132,15 +132,14 @@ impl ImageFile {
         let own = resolve(&self.path)?;
         let directory = own.parent().unwrap_or(Path::new("/"));
         let named = directory.join(name);
-        // Outside, not even the file's existence is told.
-        let plain = !Path::new(name)
+        // Of what may lie outside, not even the existence is told.
+        let inside = Path::new(name)
             .components()
-            .any(|part| part == std::path::Component::ParentDir);
-        if plain && named.starts_with(directory) {
-            let path = resolve(&named)?;
-            if path.starts_with(directory) {
-                return Ok(path);
-            }
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        match named.canonicalize() {
+            Ok(path) if path.starts_with(directory) => return Ok(path),
+            Err(missing) if inside => return Err(ImportError::source(&named, 0)(missing)),
+            _ => {}
         }
         let reason = format!(
             "its {role} {} lies outside its own directory; put it beside the image",
