@@ -11,7 +11,7 @@ use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockDevice, BlockRead, check_range};
 use crate::note::Note;
 use crate::overlay::durable::DurableMap;
-use crate::overlay::{Overlay, OverlayDescriptor, OverlayKind};
+use crate::overlay::{Overlay, OverlayDescriptor};
 use crate::version::Version;
 
 /// Locks for writes that cover a block only in part; a block's lock is its number modulo this.
@@ -355,7 +355,7 @@ impl BlockDevice for Disk {
         let Some(durable) = &self.overlay.durable else {
             return Ok(());
         };
-        debug_assert_eq!(self.overlay.descriptor.kind, OverlayKind::Persistent);
+        debug_assert!(self.overlay.descriptor.kind.is_durable());
         let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
         // Another flush may have failed while this one waited for the lock.
         self.check_writable()?;

@@ -171,6 +171,24 @@ pub enum DiskError {
         /// Where it was.
         path: PathBuf,
     },
+    /// A version is being made of what the maintenance client wrote.
+    #[error("what disk {disk} holds is being published as a version; try again in a moment")]
+    Sealed {
+        /// The disk.
+        disk: DiskId,
+    },
+    /// The overlay is a version already, or becomes one just now.
+    #[error("what disk {disk} held is published as a version, or is being published")]
+    Published {
+        /// The disk.
+        disk: DiskId,
+    },
+    /// It is not the disk of a maintenance client that has powered on.
+    #[error("disk {disk} has no maintenance overlay; has the maintenance client powered on?")]
+    NoMaintenance {
+        /// The disk.
+        disk: DiskId,
+    },
     /// Nothing has been made for it by a power-on.
     #[error("disk {disk} has no content yet; power the client on")]
     NoOverlay {

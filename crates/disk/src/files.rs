@@ -19,6 +19,7 @@ pub(crate) mod watch;
 use watch::Watch;
 
 const READ_ONLY: u32 = 0o444;
+const WRITABLE: u32 = 0o644;
 /// How often the directory above one that is to be made may vanish meanwhile.
 const CREATE_ATTEMPTS: u32 = 8;
 
@@ -30,6 +31,10 @@ pub(crate) enum Change<'a> {
     CreateFile(&'a Path),
     CreateDirectory(&'a Path),
     Rename(&'a Path, &'a Path),
+    /// Two names of one directory change places.
+    Exchange(&'a Path, &'a Path),
+    /// A file gets a second name.
+    Link(&'a Path, &'a Path),
     RemoveFile(&'a Path),
     RemoveDirectory(&'a Path),
     /// With all that is in it.
@@ -125,6 +130,11 @@ impl StoreFile {
         })
     }
 
+    /// Takes [`make_read_only`](Self::make_read_only) back.
+    pub(crate) fn make_writable(&self) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(WRITABLE))
+    }
+
     pub(crate) fn make_read_only(&self) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(READ_ONLY))
     }
@@ -163,6 +173,18 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     Watch::name(from).perform(Change::Rename(from, to), || {
         Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
     })
+}
+
+/// Lets two names of one directory change places.
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Watch::name(one).perform(Change::Exchange(one, other), || {
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    })
+}
+
+/// Gives a file a second name.
+pub(crate) fn link(file: &Path, name: &Path) -> io::Result<()> {
+    Watch::name(name).perform(Change::Link(file, name), || fs::hard_link(file, name))
 }
 
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {

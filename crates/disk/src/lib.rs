@@ -5,6 +5,7 @@
 //! - [`Disk`] is what an initiator sees: an overlay on a version. It implements [`BlockDevice`].
 //! - [`DiskStore`] makes, opens, rotates and resets disks; the iSCSI service owns the only one.
 //! - [`import()`] makes versions, [`export()`] writes them as disk images of other programs.
+//! - [`publish()`] makes a version of what a maintenance client wrote, [`flatten()`] makes one whole.
 //! - [`RawDisk`] and [`RawOverlay`] are one raw file without a store.
 //!
 //! The layout of every file is in `docs/format/`.
@@ -18,6 +19,7 @@ pub mod export;
 mod files;
 pub mod format;
 pub mod import;
+mod layer;
 mod map_file;
 mod note;
 pub mod overlay;
@@ -39,13 +41,19 @@ pub use import::{
     DiskLint, Finding, ImportRequest, ImportSource, PartitionTable, clean_unfinished,
     discard_unfinished, import,
 };
+pub use layer::{
+    Difference, LayerError, PublishRequest, difference, flatten, publish, remove_version,
+};
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use note::Note;
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
 pub use progress::Progress;
 pub use raw::{RawDisk, RawOverlay};
-pub use store::{DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, StoreOptions, StorePaths};
+pub use store::{
+    DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, SealedOverlay, StoreOptions,
+    StorePaths, sealed_directory,
+};
 pub use version::{
-    DISK_BYTES_MAX, MANIFEST_FORMAT, Manifest, SourceInfo, Sums, SumsDecodeError, Version,
-    version_directory,
+    DISK_BYTES_MAX, LAYERS_MAX, MANIFEST_FORMAT, Manifest, OverlaySource, SourceInfo, Sums,
+    SumsDecodeError, Version, version_directory, version_numbers,
 };

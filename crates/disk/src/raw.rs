@@ -263,6 +263,7 @@ fn describe(file: &File, path: &Path) -> Result<OverlayDescriptor, RawError> {
         size_bytes,
         reset_epoch: 0,
         boot_id: BootId::current().map_err(RawError::open(path))?,
+        layer: None,
     })
 }
 

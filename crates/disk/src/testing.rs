@@ -157,3 +157,47 @@ pub(crate) fn read_all(disk: &dyn BlockRead) -> Vec<u8> {
 pub(crate) fn power_on(store: &DiskStore, spec: &DiskSpec) -> Arc<Disk> {
     store.power_on(spec).expect("the disk powers on").disk
 }
+
+impl Room {
+    /// A maintenance client on a version.
+    pub(crate) fn maintenance(&self, disk: u32, number: u32) -> DiskSpec {
+        DiskSpec {
+            version: version_ref(number),
+            version_dir: self.version_dir(number),
+            ..self.spec(disk, BootPolicy::Maintenance)
+        }
+    }
+
+    pub(crate) fn publish_request(
+        &self,
+        disk: u32,
+        generation: u64,
+        number: u32,
+    ) -> crate::PublishRequest {
+        crate::PublishRequest {
+            images: self.path("images"),
+            sealed: crate::sealed_directory(&self.path("overlays"), disk_id(disk), generation),
+            number,
+            comment: format!("version {number}"),
+            author: "test".to_owned(),
+            created: Timestamp(2),
+        }
+    }
+
+    /// Writes as a maintenance client on version `base`, and publishes that as version `number`.
+    pub(crate) fn make_version(
+        &self,
+        store: &DiskStore,
+        base: u32,
+        number: u32,
+        write: impl FnOnce(&Disk),
+    ) -> Manifest {
+        let spec = self.maintenance(77, base);
+        write(&power_on(store, &spec));
+        let sealed = store.seal(spec.disk).expect("it is sealed");
+        let request = self.publish_request(77, sealed.generation, number);
+        let manifest = crate::publish(&request, &mut |_| {}, &|| false).expect("it is published");
+        assert!(store.release(spec.disk).expect("it is released"));
+        manifest
+    }
+}

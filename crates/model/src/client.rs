@@ -15,6 +15,9 @@ pub enum BootPolicy {
     Volatile,
     /// Writes stay until the client is reset.
     Persistent,
+    /// Writes stay until they are published as the image's next version, or discarded. One client
+    /// of an image at a time; no choice of a client or group, but lent by an order.
+    Maintenance,
 }
 
 /// Names and secret of a client's iSCSI session. Stable for the life of the client.

@@ -49,6 +49,10 @@ id! {
     DiskId
 }
 id! {
+    /// What one maintenance client writes: names its overlay, and then the version made of it.
+    LayerId
+}
+id! {
     /// A group of clients that share policy.
     GroupId
 }

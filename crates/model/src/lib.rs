@@ -26,7 +26,7 @@ pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
 pub use counters::{ClientCounters, OperationCounters, TcpCounters};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
-pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, VersionRef};
+pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, LayerId, VersionRef};
 pub use limits::{BURST_DEFAULT, BURST_MS_MAX, IoLimits, RateLimits};
 pub use mac::{MacAddr, MacParseError};
 pub use malformed::{MalformedTally, PeerTally, Tallied};

@@ -37,6 +37,11 @@ pub(crate) enum Op {
         from: String,
         to: String,
     },
+    Exchange {
+        directory: Inode,
+        one: String,
+        other: String,
+    },
     SyncDirectory {
         directory: Inode,
     },
@@ -212,6 +217,27 @@ impl Journal {
         });
     }
 
+    pub(crate) fn exchange(&mut self, one: &Path, other: &Path) {
+        let (directory, one) = self.split(one);
+        let (parent, other) = self.split(other);
+        assert_eq!(directory, parent, "the store renames within one directory");
+        self.push(Op::Exchange {
+            directory,
+            one,
+            other,
+        });
+    }
+
+    pub(crate) fn link(&mut self, file: &Path, name: &Path) {
+        let inode = self.resolve(file);
+        let (directory, name) = self.split(name);
+        self.push(Op::Link {
+            directory,
+            name,
+            inode,
+        });
+    }
+
     pub(crate) fn remove(&mut self, path: &Path) {
         let (directory, name) = self.split(path);
         self.push(Op::Unlink { directory, name });
@@ -251,6 +277,11 @@ impl Journal {
                 let inode = names.remove(from).expect("what is renamed is there");
                 names.insert(to.clone(), inode);
             }
+            Op::Exchange {
+                directory,
+                one,
+                other,
+            } => exchange(self.names(*directory), one, other),
             _ => {}
         }
         self.ops.push(op);
@@ -411,7 +442,8 @@ impl Storage {
         match op {
             Op::Link { directory, .. }
             | Op::Unlink { directory, .. }
-            | Op::Rename { directory, .. } => {
+            | Op::Rename { directory, .. }
+            | Op::Exchange { directory, .. } => {
                 let directory = self.directories.entry(*directory).or_default();
                 directory.pending.push((number, op.clone()));
             }
@@ -483,6 +515,12 @@ impl DirectoryState {
                     // Not if the name that it takes away was never there.
                     if let Some(inode) = names.remove(from) {
                         names.insert(to.clone(), inode);
+                    }
+                }
+                Op::Exchange { one, other, .. } => {
+                    // Not if one of them was never there.
+                    if names.contains_key(one) && names.contains_key(other) {
+                        exchange(&mut names, one, other);
                     }
                 }
                 other => unreachable!("{other:?} is not a change of a name"),
@@ -561,6 +599,12 @@ fn apply(bytes: &mut Vec<u8>, offset: u64, data: &[u8], keeps: &mut dyn FnMut(u6
             bytes[from as usize..to as usize].copy_from_slice(piece);
         }
     }
+}
+
+fn exchange(names: &mut Names, one: &str, other: &str) {
+    let first = names.remove(one).expect("both names are there");
+    let second = names.insert(other.to_owned(), first);
+    names.insert(one.to_owned(), second.expect("both names are there"));
 }
 
 fn text(name: &std::ffi::OsStr) -> String {

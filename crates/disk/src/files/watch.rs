@@ -133,6 +133,8 @@ impl Recording {
             Change::CreateFile(name) => journal.create_file(path(name)),
             Change::CreateDirectory(name) => journal.create_directory(path(name)),
             Change::Rename(from, to) => journal.rename(path(from), path(to)),
+            Change::Exchange(one, other) => journal.exchange(path(one), path(other)),
+            Change::Link(file, name) => journal.link(path(file), path(name)),
             Change::RemoveFile(name) | Change::RemoveDirectory(name) => journal.remove(path(name)),
             Change::RemoveTree(name) => journal.remove_tree(path(name)),
             Change::SyncDirectory(name) => {

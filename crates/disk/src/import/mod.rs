@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::error::ImportError;
 use crate::files::{self, sync_parent};
 use crate::format::{Chain, ImageFormat};
+use crate::layer::{DELETE_PREFIX, FLATTEN_PREFIX, PUBLISH_PREFIX};
 use crate::progress::{Progress, Throttle};
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
 pub use lint::{DiskLint, Finding, PartitionTable};
@@ -31,6 +32,13 @@ use writer::{DataWriter, VersionWriter};
 const UNFINISHED_PREFIX: &str = ".import-";
 /// What came out of a stream, in the directory in which the version is built.
 const UNPACKED_FILE: &str = "unpacked";
+/// What a crash may leave in the directory of an image (`docs/format/version.md`).
+const RUBBISH_PREFIXES: [&str; 4] = [
+    UNFINISHED_PREFIX,
+    PUBLISH_PREFIX,
+    FLATTEN_PREFIX,
+    DELETE_PREFIX,
+];
 
 /// What to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +99,7 @@ pub fn import(
     unfinished.publish(&target, request.version)?;
     info!(
         version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
-        "imported {} as version {}", manifest.source.name, request.version
+        "imported {} as version {}", request.source.path.display(), request.version
     );
     Ok(manifest)
 }
@@ -116,8 +124,8 @@ fn unfinished_directory(target: &Path, version: VersionRef) -> PathBuf {
     target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number))
 }
 
-/// Removes what crashed imports have left, unless it could go on (for a week); imports that still run keep theirs. Returns how
-/// many were removed.
+/// Removes what crashed imports, publications, flattenings and deletions have left, unless it is an import that could go on
+/// (for a week); those that still run keep theirs. Returns how many were removed.
 ///
 /// # Errors
 /// If a directory cannot be read or removed.
@@ -130,7 +138,7 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
         }
         for version in entries(&image)? {
             let name = version.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with(UNFINISHED_PREFIX))
+            if name.is_some_and(|name| RUBBISH_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
                 && !checkpoint::is_fresh(&version)
                 && lock(&version)
                     .map_err(ImportError::store("lock", &version))?

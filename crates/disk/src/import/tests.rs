@@ -65,7 +65,7 @@ fn qcow2_of_every_supported_kind_imports_byte_for_byte() {
         let (path, bytes) = converted(&room, "disk.qcow2", kind);
         let manifest =
             run(&room, number, &path).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-        assert_eq!(manifest.source.format, ImageFormat::Qcow2);
+        assert_eq!(manifest.source.unwrap().format, ImageFormat::Qcow2);
         assert_eq!(manifest.image_crc32c, crc32c::crc32c(&bytes), "{kind:?}");
         let version = Version::open(&room.version_dir(number)).unwrap();
         assert!(read_all(&version) == bytes, "{kind:?}");

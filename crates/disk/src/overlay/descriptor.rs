@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dess_model::{DiskId, VersionRef};
+use dess_model::{DiskId, LayerId, VersionRef};
 use serde::{Deserialize, Serialize};
 
 use super::BootId;
@@ -22,6 +22,18 @@ pub enum OverlayKind {
     Volatile,
     /// Until a reset.
     Persistent,
+    /// Until it is published or discarded.
+    Maintenance,
+}
+
+impl OverlayKind {
+    /// True if its flushed writes survive a power cut.
+    pub fn is_durable(self) -> bool {
+        match self {
+            Self::Volatile => false,
+            Self::Persistent | Self::Maintenance => true,
+        }
+    }
 }
 
 /// Content of `overlay.json`.
@@ -45,6 +57,9 @@ pub struct OverlayDescriptor {
     pub reset_epoch: u32,
     /// Kernel boot in which it was made.
     pub boot_id: BootId,
+    /// Maintenance overlays only: names it for ever, also in the version that is made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerId>,
 }
 
 impl OverlayDescriptor {

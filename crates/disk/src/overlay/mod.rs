@@ -70,7 +70,7 @@ impl Overlay {
             .and_then(|file| file.set_len(descriptor.size_bytes.next_multiple_of(BLOCK_BYTES)))
             .map_err(DiskError::store("create", &data))?;
         let mut unsynced = Vec::new();
-        if descriptor.kind == OverlayKind::Persistent {
+        if descriptor.kind.is_durable() {
             let map = directory.join(MAP_FILE);
             files::write(&map, &descriptor.map_header(MapKind::Overlay).encode_file())
                 .map_err(DiskError::store("write", &map))?;
@@ -84,7 +84,7 @@ impl Overlay {
                 .and_then(|file| file.sync_all())
                 .map_err(DiskError::store("sync", &path))?;
         }
-        if descriptor.kind == OverlayKind::Persistent {
+        if descriptor.kind.is_durable() {
             files::sync_dir(directory).map_err(DiskError::store("sync", directory))?;
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Overlay {
         let map = BlockMap::new(descriptor.size_bytes);
         let durable = match descriptor.kind {
             OverlayKind::Volatile => None,
-            OverlayKind::Persistent => {
+            OverlayKind::Persistent | OverlayKind::Maintenance => {
                 let path = directory.join(MAP_FILE);
                 let content = read_map(&path, &descriptor)?;
                 join_all(&map, &content.words, false, &path)?;

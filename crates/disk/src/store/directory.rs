@@ -21,6 +21,10 @@ pub(super) enum Stage {
     Current(OverlayKind),
     /// Was persistent when the policy became volatile: stays until it is reset or removed.
     Kept,
+    /// Persistent, and waits for the end of the maintenance.
+    Parked,
+    /// A maintenance overlay that is being published.
+    Sealed,
     Old,
     Drop,
 }
@@ -99,8 +103,19 @@ impl DiskDirectory {
                     generation: entry.generation,
                     path: entry.path,
                 }),
-                Stage::New | Stage::Kept | Stage::Old | Stage::Drop => None,
+                Stage::New
+                | Stage::Kept
+                | Stage::Parked
+                | Stage::Sealed
+                | Stage::Old
+                | Stage::Drop => None,
             }))
+    }
+
+    /// The newest overlay in a stage.
+    pub(super) fn newest(&self, stage: Stage) -> Result<Option<Entry>, DiskError> {
+        let entries = self.entries()?;
+        Ok(entries.into_iter().rev().find(|entry| entry.stage == stage))
     }
 
     pub(super) fn next_generation(&self) -> Result<u64, DiskError> {
@@ -128,15 +143,12 @@ impl DiskDirectory {
         unfinished: &Path,
         descriptor: &OverlayDescriptor,
     ) -> Result<Found, DiskError> {
-        let prefix = match descriptor.kind {
-            OverlayKind::Volatile => "volatile",
-            OverlayKind::Persistent => "persistent",
-        };
+        let prefix = prefix_of(descriptor.kind);
         let path = self
             .path
             .join(format!("{prefix}-{}", descriptor.generation));
         files::rename(unfinished, &path).map_err(DiskError::store("rename", unfinished))?;
-        if descriptor.kind == OverlayKind::Persistent {
+        if descriptor.kind.is_durable() {
             self.sync_names()?;
         }
         Ok(Found {
@@ -147,15 +159,19 @@ impl DiskDirectory {
     }
 
     /// Puts current overlays older than `current` away. A persistent one that gives way to a volatile one was not
-    /// dropped by anybody: it is kept until it is. That is durable: a client that runs on the volatile one must not find the persistent
-    /// one in its place after a power cut of the server.
+    /// dropped by anybody: it is kept until it is; one that gives way to a maintenance overlay comes back after it. That is durable: a client
+    /// that runs on the newer one must not find the persistent one in its place after a power cut of the server.
     pub(super) fn retire_older(&self, current: &Found) -> Result<(), DiskError> {
         let mut kept = false;
         for entry in self.entries()? {
+            use OverlayKind::{Maintenance, Persistent, Volatile};
             let prefix = match (entry.stage, current.kind) {
-                (Stage::Current(OverlayKind::Persistent), OverlayKind::Volatile) => "kept",
+                (Stage::Current(Persistent), Maintenance) => "parked",
+                (Stage::Current(Persistent | Maintenance) | Stage::Parked, Volatile)
+                | (Stage::Current(Maintenance), _) => "kept",
                 (Stage::Current(_), _) => "old",
-                (Stage::New | Stage::Kept | Stage::Old | Stage::Drop, _) => continue,
+                (Stage::New | Stage::Kept | Stage::Parked, _)
+                | (Stage::Sealed | Stage::Old | Stage::Drop, _) => continue,
             };
             if entry.generation < current.generation {
                 self.rename(&entry, prefix)?;
@@ -181,7 +197,10 @@ impl DiskDirectory {
         let note = self.path.join(format!("{EPOCH_PREFIX}{epoch}"));
         files::write(&note, &[]).map_err(DiskError::store("create", &note))?;
         for entry in self.entries()? {
-            if matches!(entry.stage, Stage::Current(_) | Stage::Kept) {
+            if matches!(
+                entry.stage,
+                Stage::Current(_) | Stage::Kept | Stage::Parked | Stage::Sealed
+            ) {
                 self.rename(&entry, "old")?;
             }
         }
@@ -255,7 +274,7 @@ impl DiskDirectory {
             .map_err(DiskError::store("sync", &self.path))
     }
 
-    fn sync(&self) -> Result<(), DiskError> {
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
         match files::sync_dir(&self.path) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced.map_err(DiskError::store("sync", &self.path)),
@@ -285,13 +304,25 @@ fn remove(path: &Path) -> Result<(), DiskError> {
     files::remove_dir_all(path).map_err(DiskError::store("remove", path))
 }
 
+/// First part of a current overlay's name.
+pub(super) fn prefix_of(kind: OverlayKind) -> &'static str {
+    match kind {
+        OverlayKind::Volatile => "volatile",
+        OverlayKind::Persistent => "persistent",
+        OverlayKind::Maintenance => "maintenance",
+    }
+}
+
 fn parse_name(name: &str) -> Option<(Stage, u64)> {
     let (prefix, generation) = name.split_once('-')?;
     let stage = match prefix {
         "new" => Stage::New,
         "volatile" => Stage::Current(OverlayKind::Volatile),
         "persistent" => Stage::Current(OverlayKind::Persistent),
+        "maintenance" => Stage::Current(OverlayKind::Maintenance),
         "kept" => Stage::Kept,
+        "parked" => Stage::Parked,
+        "sealed" => Stage::Sealed,
         "old" => Stage::Old,
         "drop" => Stage::Drop,
         _ => return None,

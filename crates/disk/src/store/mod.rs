@@ -1,6 +1,7 @@
 //! The store of disks: makes, opens, rotates, resets and removes them. One process owns it.
 
 mod directory;
+mod maintenance;
 mod tidy;
 
 use std::collections::HashMap;
@@ -9,10 +10,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use dess_model::{BootPolicy, DiskId, DiskState, VersionRef};
+use dess_model::{BootPolicy, DiskId, DiskState, LayerId, VersionRef};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tracing::info;
+use uuid::Uuid;
 
 use crate::disk::Disk;
 use crate::error::DiskError;
@@ -21,7 +23,8 @@ use crate::overlay::live::live_path;
 use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{Version, version_directory};
 use crate::{BlockRead, DiskFigures};
-use directory::{DiskDirectory, Found};
+use directory::{DiskDirectory, Found, Stage};
+pub use maintenance::{SealedOverlay, sealed_directory};
 use tidy::Tidier;
 
 /// Where the store keeps its files.
@@ -90,6 +93,8 @@ pub struct DiskInfo {
     pub descriptor: OverlayDescriptor,
     /// Its figures, if it is open.
     pub open: Option<DiskFigures>,
+    /// True if it is a maintenance overlay that is being published.
+    pub sealed: bool,
 }
 
 /// A disk of the store with its state, or why that cannot be told.
@@ -148,6 +153,7 @@ impl DiskStore {
         };
         for disk in store.disk_ids()? {
             store.directory(disk).recover()?;
+            store.release_published(disk)?;
             store.tidier.tidy(disk);
         }
         Ok(store)
@@ -165,7 +171,20 @@ impl DiskStore {
         let mut open = lock(&slot);
         let directory = self.directory(spec.disk);
         let kind = OverlayKind::from(spec.policy);
+        if kind == OverlayKind::Maintenance {
+            self.refuse_sealed(spec.disk)?;
+        } else {
+            self.release_published(spec.disk)?;
+        }
         match directory.current()? {
+            Some(found) if kind == OverlayKind::Maintenance && found.kind == kind => {
+                return self.open_existing(spec.disk, &found, &mut open);
+            }
+            None if kind == OverlayKind::Persistent => {
+                if let Some(powered) = self.take_up_parked(spec, &mut open)? {
+                    return Ok(powered);
+                }
+            }
             Some(found) if kind == OverlayKind::Persistent && found.kind == kind => {
                 let epoch = spec.reset_epoch.max(directory.reset_epoch()?);
                 if OverlayDescriptor::read(&found.path)?.reset_epoch >= epoch {
@@ -279,14 +298,17 @@ impl DiskStore {
             }
             None => None,
         };
-        let descriptor = match (open.as_ref(), directory.current()?) {
-            (Some(open), _) => open.descriptor().clone(),
-            (None, Some(found)) => OverlayDescriptor::read(&found.path)?,
-            (None, None) => return Ok(None),
+        let sealed = directory.newest(Stage::Sealed)?;
+        let descriptor = match (open.as_ref(), directory.current()?, &sealed) {
+            (Some(open), _, _) => open.descriptor().clone(),
+            (None, Some(found), _) => OverlayDescriptor::read(&found.path)?,
+            (None, None, Some(sealed)) => OverlayDescriptor::read(&sealed.path)?,
+            (None, None, None) => return Ok(None),
         };
         Ok(Some(DiskInfo {
             descriptor,
             open: figures,
+            sealed: sealed.is_some(),
         }))
     }
 
@@ -338,7 +360,7 @@ impl DiskStore {
     /// A volatile overlay lives only as long as the machine's boot.
     fn survived(&self, found: &Found) -> bool {
         match found.kind {
-            OverlayKind::Persistent => true,
+            OverlayKind::Persistent | OverlayKind::Maintenance => true,
             OverlayKind::Volatile => OverlayDescriptor::read(&found.path)
                 .is_ok_and(|descriptor| descriptor.boot_id == self.options.boot_id),
         }
@@ -431,6 +453,7 @@ impl DiskStore {
             size_bytes: version.size_bytes(),
             reset_epoch: spec.reset_epoch.max(directory.reset_epoch()?),
             boot_id: self.options.boot_id,
+            layer: (spec.policy == BootPolicy::Maintenance).then(|| LayerId(Uuid::now_v7())),
         };
         let live = live_path(&self.paths.live_maps, spec.disk, descriptor.generation);
         files::create_dir_all(&self.paths.live_maps)
@@ -467,6 +490,7 @@ impl From<BootPolicy> for OverlayKind {
         match policy {
             BootPolicy::Volatile => Self::Volatile,
             BootPolicy::Persistent => Self::Persistent,
+            BootPolicy::Maintenance => Self::Maintenance,
         }
     }
 }

@@ -130,7 +130,7 @@ impl Worker {
                     remove_overlay(&entry.path, &live)?;
                     debug!(disk.id = %disk, entry.generation, "removed an old overlay of disk {disk}");
                 }
-                Stage::New | Stage::Current(_) => {}
+                Stage::New | Stage::Current(_) | Stage::Parked | Stage::Sealed => {}
             }
         }
         // Fails while anything is in it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dess_model::{Timestamp, VersionRef};
+use dess_model::{DiskId, LayerId, Timestamp, VersionRef};
 use serde::{Deserialize, Serialize};
 
 use super::{DISK_BYTES_MAX, MANIFEST_FILE};
@@ -31,9 +31,16 @@ pub struct Manifest {
     /// When it was made.
     pub created: Timestamp,
     /// What it was imported from.
-    pub source: SourceInfo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceInfo>,
+    /// What it was published from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlaySource>,
     /// For people.
     pub comment: String,
+    /// Who made it, e.g. `cli:root`; empty if that is not known.
+    #[serde(default)]
+    pub author: String,
     /// CRC32C of the whole disk.
     pub image_crc32c: u32,
     /// CRC32C of the file `map`.
@@ -54,6 +61,15 @@ pub struct SourceInfo {
     pub format: ImageFormat,
     /// Size of the file in bytes.
     pub file_bytes: u64,
+}
+
+/// The overlay of which a version was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlaySource {
+    /// Whose.
+    pub disk: DiskId,
+    /// Its name for ever.
+    pub layer: LayerId,
 }
 
 impl Manifest {

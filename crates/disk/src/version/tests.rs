@@ -41,7 +41,7 @@ fn the_files_of_a_version_cannot_be_written() {
     }
     // Root passes every mode, so look at the open file too.
     let version = open(&room, 1).unwrap();
-    let written = version.layers[0].data.write_at(0, &[0]);
+    let written = version.layers[0].write_at(0, &[0]);
     assert_eq!(
         written.unwrap_err().raw_os_error(),
         Some(rustix::io::Errno::BADF.raw_os_error())
@@ -56,7 +56,7 @@ fn zero_blocks_take_no_space_and_no_reads() {
     let manifest = room.import(1, &bytes);
     assert_eq!(manifest.data_blocks, 1);
     let version = open(&room, 1).unwrap();
-    assert!(version.layers[0].data.allocated_bytes().unwrap() <= 64 << 10);
+    assert!(version.layers[0].allocated_bytes().unwrap() <= 64 << 10);
     // Bytes put into a hole behind the map's back are not seen: the map alone decides.
     let data = room.version_dir(1).join(DATA_FILE);
     let file = fs::OpenOptions::new().write(true).open(data).unwrap();

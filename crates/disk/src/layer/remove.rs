@@ -1,0 +1,41 @@
+//! Removes a version.
+
+use std::io;
+use std::path::Path;
+
+use dess_model::VersionRef;
+use tracing::info;
+
+use super::{DELETE_PREFIX, LayerError};
+use crate::files::{self, sync_parent};
+use crate::version::version_directory;
+
+/// Removes a version that nobody needs any more; the caller knows that. Done already: does nothing.
+///
+/// Order: rename, sync, remove. A crash after the rename leaves what [`clean_unfinished`](crate::clean_unfinished) removes.
+///
+/// # Errors
+/// If the store cannot be written.
+pub fn remove_version(images: &Path, version: VersionRef) -> Result<(), LayerError> {
+    let path = version_directory(images, version);
+    let doomed = path.with_file_name(format!("{DELETE_PREFIX}{}", version.number));
+    remove_tree(&doomed)?;
+    match files::rename(&path, &doomed) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(LayerError::store("rename", &path)(error)),
+    }
+    sync_parent(&path).map_err(LayerError::store("sync", &path))?;
+    remove_tree(&doomed)?;
+    info!(%version, "removed version {version}");
+    Ok(())
+}
+
+fn remove_tree(path: &Path) -> Result<(), LayerError> {
+    match files::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(LayerError::store("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
