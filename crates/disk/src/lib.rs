@@ -51,7 +51,7 @@ pub use progress::Progress;
 pub use raw::{RawDisk, RawOverlay};
 pub use store::{
     DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, SealedOverlay, StoreOptions,
-    StorePaths, sealed_directory,
+    StorePaths, overlays_in_use, sealed_directory,
 };
 pub use version::{
     DISK_BYTES_MAX, LAYERS_MAX, MANIFEST_FORMAT, Manifest, OverlaySource, SourceInfo, Sums,

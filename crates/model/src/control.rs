@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientCounters, ClientId, LoginKind, TcpCounters, Timestamp};
+use crate::{
+    ClientCounters, ClientId, DiskId, LoginKind, TcpCounters, Timestamp, VersionRef,
+};
 
 /// What `boot`, `node` and the CLI may ask of the iSCSI service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,31 @@ pub enum TargetRequest {
         /// End open sessions first.
         force: bool,
     },
+    /// End the writing of the maintenance client's overlay, so that a version can be made of it; once
+    /// more: answers the same. Refused while the client runs; waits for up to ten seconds to see
+    /// whether it does.
+    Seal {
+        /// The client.
+        client: ClientId,
+    },
+    /// Give a sealed overlay back: no version was made of it. Not sealed: does nothing.
+    Unseal {
+        /// The client.
+        client: ClientId,
+    },
+    /// Drop a sealed overlay of which a version was made. Not there any more: does nothing.
+    Release {
+        /// The client.
+        client: ClientId,
+    },
+    /// Drop the maintenance client's overlay, sealed or not. Refused while a session is open, unless
+    /// `force`.
+    Discard {
+        /// The client.
+        client: ClientId,
+        /// End open sessions first.
+        force: bool,
+    },
     /// End all sessions of the client.
     Disconnect {
         /// The client.
@@ -52,6 +79,8 @@ pub enum TargetRequest {
 pub enum TargetReply {
     /// Done, with the disk's state after it.
     Disk(DiskStatus),
+    /// The overlay is sealed.
+    Sealed(SealedStatus),
     /// Done.
     Done,
     /// All sessions and disks.
@@ -122,6 +151,21 @@ pub enum DiskState {
     Ready,
     /// A flush failed; writes are refused until it is checked.
     ReadOnly,
+    /// A version is being made of it; the client cannot power on.
+    Sealed,
+}
+
+/// A sealed maintenance overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedStatus {
+    /// The disk.
+    pub disk: DiskId,
+    /// Number of the overlay among those of its disk; part of its directory's name.
+    pub generation: u64,
+    /// The version on which it was made.
+    pub base: VersionRef,
+    /// Bytes that were written or discarded, in whole blocks.
+    pub changed_bytes: u64,
 }
 
 /// A disk, for people and checks.
@@ -137,6 +181,8 @@ pub struct DiskStatus {
     pub overlay_bytes: u64,
     /// Counts the overlays that this disk has had, from 1.
     pub generation: u64,
+    /// The version below the overlay. After a reset the one that is assigned.
+    pub version: Option<VersionRef>,
     /// True if the request dropped all writes, or found none. After a reset the rest of this is what
     /// the next power-on makes.
     pub fresh: bool,

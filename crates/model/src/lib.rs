@@ -23,7 +23,9 @@ pub mod host;
 
 pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
-pub use control::{ControlError, DiskState, DiskStatus, SessionStatus, TargetReply, TargetRequest};
+pub use control::{
+    ControlError, DiskState, DiskStatus, SealedStatus, SessionStatus, TargetReply, TargetRequest,
+};
 pub use counters::{ClientCounters, OperationCounters, TcpCounters};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
 pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, LayerId, VersionRef};

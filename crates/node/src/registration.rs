@@ -92,6 +92,7 @@ pub(crate) fn client(mac: MacAddr, seat: u32, group: GroupId, now: Timestamp) ->
         approved: true,
         address: None,
         version: None,
+        follows_latest: false,
         policy: None,
         boot_file: None,
         limits: IoLimits::default(),

@@ -5,8 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dess_model::host::{Paths, write_snapshot};
-use dess_model::{ClientEntry, GroupEntry, SNAPSHOT_FORMAT, SiteSnapshot, Timestamp, VersionEntry};
-use dess_store::{ClientRecord, GroupRecord, Store, StoreError, Tx};
+use dess_model::{
+    BootPolicy, ClientEntry, GroupEntry, SNAPSHOT_FORMAT, SiteSnapshot, Timestamp, VersionEntry,
+};
+use dess_store::{ClientRecord, GroupRecord, MaintenanceRecord, Store, StoreError, Tx};
 
 /// Why no snapshot could be published; the one in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,7 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
     let groups = tx.group_list().await?;
     let images = tx.image_list().await?;
     let clients = tx.client_list().await?;
+    let maintenances = tx.maintenance_list().await?;
     // All versions, not only the assigned ones: a running client keeps what it booted.
     let versions = tx.version_list().await?.into_iter().filter_map(|version| {
         let image = images
@@ -145,7 +148,7 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
         versions: versions.collect(),
         clients: clients
             .into_iter()
-            .map(|client| entry(client, &groups))
+            .map(|client| entry(client, &groups, &maintenances))
             .collect(),
         groups: groups
             .into_iter()
@@ -158,7 +161,14 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
     }))
 }
 
-fn entry(client: ClientRecord, groups: &[GroupRecord]) -> ClientEntry {
+fn entry(
+    client: ClientRecord,
+    groups: &[GroupRecord],
+    maintenances: &[MaintenanceRecord],
+) -> ClientEntry {
+    let maintenance = maintenances
+        .iter()
+        .find(|record| record.client == client.id);
     let group = groups.iter().find(|group| group.id == client.group);
     ClientEntry {
         id: client.id,
@@ -167,9 +177,13 @@ fn entry(client: ClientRecord, groups: &[GroupRecord]) -> ClientEntry {
         name: client.name,
         approved: client.approved,
         address: client.address,
-        version: client.version.or(group.and_then(|group| group.version)),
-        policy: client
-            .policy
+        version: maintenance
+            .map(|record| record.version)
+            .or(client.version)
+            .or(group.and_then(|group| group.version)),
+        policy: maintenance
+            .map(|_| BootPolicy::Maintenance)
+            .or(client.policy)
             .or(group.map(|group| group.policy))
             .unwrap_or_default(),
         reset_epoch: client.reset_epoch,

@@ -31,6 +31,8 @@ pub struct ClientRecord {
     pub address: Option<Ipv4Addr>,
     /// Version of its own instead of the group's.
     pub version: Option<VersionRef>,
+    /// True if that changes to each newer version of the image as soon as it is published.
+    pub follows_latest: bool,
     /// Policy of its own instead of the group's.
     pub policy: Option<BootPolicy>,
     /// Boot file instead of the one for its architecture.
@@ -96,8 +98,8 @@ impl Tx {
             "INSERT INTO clients (id, mac, seat, name, group_id, approved, address, image_id, \
              version_number, policy, boot_file, target_iqn, initiator_iqn, chap_user, chap_secret, \
              disk_id, disk_serial, disk_naa, reset_epoch, architecture, hardware_uuid, \
-             last_attempt, created_at, limits) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             last_attempt, created_at, limits, follows_latest) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(client.id.to_string())
         .bind(client.mac.to_string())
@@ -122,7 +124,8 @@ impl Tx {
         .bind(client.uuid.clone())
         .bind(text_of(client.last_attempt))
         .bind(client.created.0)
-        .bind(json_of(&client.limits));
+        .bind(json_of(&client.limits))
+        .bind(i64::from(client.follows_latest));
         self.execute("register a client", statement).await?;
         self.attempts_adopt(client.id, client.mac).await
     }
@@ -135,7 +138,8 @@ impl Tx {
         let statement = query(
             "UPDATE clients SET mac = ?, seat = ?, name = ?, group_id = ?, approved = ?, \
              address = ?, image_id = ?, version_number = ?, policy = ?, boot_file = ?, \
-             reset_epoch = ?, architecture = ?, hardware_uuid = ?, limits = ? WHERE id = ?",
+             reset_epoch = ?, architecture = ?, hardware_uuid = ?, limits = ?, follows_latest = ? \
+             WHERE id = ?",
         )
         .bind(client.mac.to_string())
         .bind(i64::from(client.seat))
@@ -151,6 +155,7 @@ impl Tx {
         .bind(client.architecture.map(|code| i64::from(u16::from(code))))
         .bind(client.uuid.clone())
         .bind(json_of(&client.limits))
+        .bind(i64::from(client.follows_latest))
         .bind(client.id.to_string());
         self.execute("change a client", statement).await.map(drop)
     }
@@ -185,6 +190,7 @@ fn client_of(row: &SqliteRow) -> Result<ClientRecord, StoreError> {
         approved: row.flag("approved")?,
         address: row.parsed_opt("address")?,
         version: row.version_opt()?,
+        follows_latest: row.flag("follows_latest")?,
         policy: row.named_opt("policy")?,
         boot_file: row.text_opt("boot_file")?,
         limits: row.json("limits")?,

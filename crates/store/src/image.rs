@@ -26,6 +26,14 @@ pub struct VersionRecord {
     pub directory: String,
     /// Size of the disk in bytes.
     pub size_bytes: u64,
+    /// Number of the version below it; none if it is whole.
+    pub parent: Option<u32>,
+    /// For people.
+    pub comment: String,
+    /// Who made it; empty if that is not known.
+    pub author: String,
+    /// Bytes that it holds beyond its parent; none if that is not known.
+    pub layer_bytes: Option<u64>,
     /// When it was published.
     pub created: Timestamp,
 }
@@ -68,8 +76,8 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn version_list(&mut self) -> Result<Vec<VersionRecord>, StoreError> {
         let statement = query(
-            "SELECT image_id, number, directory, size_bytes, created_at FROM image_versions \
-             ORDER BY image_id, number",
+            "SELECT image_id, number, directory, size_bytes, parent, comment, author, layer_bytes, \
+             created_at FROM image_versions ORDER BY image_id, number",
         );
         let rows = self.fetch_all("list image versions", statement).await?;
         rows.iter()
@@ -82,6 +90,10 @@ impl Tx {
                     },
                     directory: row.text("directory")?,
                     size_bytes: row.number("size_bytes")?,
+                    parent: row.number_opt("parent")?,
+                    comment: row.text("comment")?,
+                    author: row.text("author")?,
+                    layer_bytes: row.number_opt("layer_bytes")?,
                     created: row.time("created_at")?,
                 })
             })
@@ -94,15 +106,53 @@ impl Tx {
     /// If it exists, or the database cannot be written.
     pub async fn version_insert(&mut self, version: &VersionRecord) -> Result<(), StoreError> {
         let statement = query(
-            "INSERT INTO image_versions (image_id, number, directory, size_bytes, created_at) \
-             VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO image_versions (image_id, number, directory, size_bytes, parent, comment, \
+             author, layer_bytes, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(version.version.image.to_string())
         .bind(i64::from(version.version.number))
         .bind(version.directory.clone())
         .bind(count_of(version.size_bytes))
+        .bind(version.parent.map(i64::from))
+        .bind(version.comment.clone())
+        .bind(version.author.clone())
+        .bind(version.layer_bytes.map(count_of))
         .bind(version.created.0);
         self.execute("add an image version", statement)
+            .await
+            .map(drop)
+    }
+
+    /// Notes that a version is whole now: it has no parent any more and holds so many bytes.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn version_flattened(
+        &mut self,
+        version: VersionRef,
+        layer_bytes: u64,
+    ) -> Result<(), StoreError> {
+        let statement = query(
+            "UPDATE image_versions SET parent = NULL, layer_bytes = ? \
+             WHERE image_id = ? AND number = ?",
+        )
+        .bind(count_of(layer_bytes))
+        .bind(version.image.to_string())
+        .bind(i64::from(version.number));
+        self.execute("change an image version", statement)
+            .await
+            .map(drop)
+    }
+
+    /// Removes a version.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn version_delete(&mut self, version: VersionRef) -> Result<(), StoreError> {
+        let statement = query("DELETE FROM image_versions WHERE image_id = ? AND number = ?")
+            .bind(version.image.to_string())
+            .bind(i64::from(version.number));
+        self.execute("remove an image version", statement)
             .await
             .map(drop)
     }

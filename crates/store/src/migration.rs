@@ -12,6 +12,7 @@ use crate::error::{ErrorClass, classify};
 const SQLITE: &[(u32, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_initial.sql")),
     (2, include_str!("../migrations/sqlite/0002_limits.sql")),
+    (3, include_str!("../migrations/sqlite/0003_versions.sql")),
 ];
 
 const VERSIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions \

@@ -42,6 +42,8 @@ pub struct GroupRecord {
     pub default: bool,
     /// What its clients boot.
     pub version: Option<VersionRef>,
+    /// True if that changes to each newer version of the image as soon as it is published.
+    pub follows_latest: bool,
     /// What happens to their writes.
     pub policy: BootPolicy,
     /// How much of the storage they may use together.
@@ -219,8 +221,8 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn group_list(&mut self) -> Result<Vec<GroupRecord>, StoreError> {
         let statement = query(
-            "SELECT id, name, is_default, image_id, version_number, policy, limits, created_at \
-             FROM client_groups ORDER BY is_default DESC, name",
+            "SELECT id, name, is_default, image_id, version_number, policy, limits, created_at, \
+             follows_latest FROM client_groups ORDER BY is_default DESC, name",
         );
         let rows = self.fetch_all("list groups", statement).await?;
         rows.iter()
@@ -231,6 +233,7 @@ impl Tx {
                     name: row.text("name")?,
                     default: row.flag("is_default")?,
                     version: row.version_opt()?,
+                    follows_latest: row.flag("follows_latest")?,
                     policy: row.named("policy")?,
                     limits: row.json("limits")?,
                     created: row.time("created_at")?,
@@ -246,8 +249,8 @@ impl Tx {
     pub async fn group_insert(&mut self, group: &GroupRecord) -> Result<(), StoreError> {
         let statement = query(
             "INSERT INTO client_groups \
-             (id, name, is_default, image_id, version_number, policy, limits, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             (id, name, is_default, image_id, version_number, policy, limits, created_at, \
+             follows_latest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(group.id.to_string())
         .bind(group.name.clone())
@@ -256,7 +259,8 @@ impl Tx {
         .bind(group.version.map(|version| i64::from(version.number)))
         .bind(name_of(group.policy))
         .bind(json_of(&group.limits))
-        .bind(group.created.0);
+        .bind(group.created.0)
+        .bind(i64::from(group.follows_latest));
         self.execute("add a group", statement).await.map(drop)
     }
 
@@ -267,13 +271,14 @@ impl Tx {
     pub async fn group_update(&mut self, group: &GroupRecord) -> Result<(), StoreError> {
         let statement = query(
             "UPDATE client_groups SET name = ?, image_id = ?, version_number = ?, policy = ?, \
-             limits = ? WHERE id = ?",
+             limits = ?, follows_latest = ? WHERE id = ?",
         )
         .bind(group.name.clone())
         .bind(text_of(group.version.map(|version| version.image)))
         .bind(group.version.map(|version| i64::from(version.number)))
         .bind(name_of(group.policy))
         .bind(json_of(&group.limits))
+        .bind(i64::from(group.follows_latest))
         .bind(group.id.to_string());
         self.execute("change a group", statement).await.map(drop)
     }

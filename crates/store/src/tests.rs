@@ -35,6 +35,7 @@ async fn site() -> Site {
                 name: "default".into(),
                 default: true,
                 version: None,
+                follows_latest: false,
                 policy: BootPolicy::Volatile,
                 limits: IoLimits::default(),
                 created: Timestamp(1),
@@ -61,6 +62,7 @@ fn client(group: GroupId, seat: u32) -> ClientRecord {
         approved: true,
         address: Some([10, 77, 0, u8::try_from(seat).unwrap()].into()),
         version: None,
+        follows_latest: false,
         policy: Some(BootPolicy::Persistent),
         boot_file: None,
         limits: IoLimits {

@@ -11,6 +11,7 @@ use dess_model::{
 };
 use tokio::net::UnixListener;
 
+use crate::maintenance;
 use crate::power::power_on;
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
@@ -45,6 +46,12 @@ async fn handle(
             epoch,
         } => reset(service, client, force, epoch).await,
         TargetRequest::Remove { client, force } => remove(service, client, force).await,
+        TargetRequest::Seal { client } => maintenance::seal(service, client).await,
+        TargetRequest::Unseal { client } => maintenance::unseal(service, client).await,
+        TargetRequest::Release { client } => maintenance::release(service, client).await,
+        TargetRequest::Discard { client, force } => {
+            maintenance::discard(service, client, force).await
+        }
         TargetRequest::Disconnect { client } => {
             end_sessions(service, client, SessionEnd::Administrative).await?;
             Ok(TargetReply::Done)
@@ -82,7 +89,7 @@ pub(crate) fn client_of(
 
 /// Ends the client's sessions if `force` allows it; refused if it does not. The caller holds the
 /// gate of its target.
-async fn take_from_service(
+pub(crate) async fn take_from_service(
     service: &Service,
     entry: &ClientEntry,
     force: bool,
@@ -122,12 +129,14 @@ async fn reset(
     room.boots.dropped(disk);
     tracing::info!(client.id = %client, "disk of {} was reset", entry.name);
     let version = entry.version.and_then(|version| snapshot.version(version));
+    let assigned = version.map(|version| version.version);
     Ok(TargetReply::Disk(DiskStatus {
         client,
         state: DiskState::Ready,
         size_bytes: version.map_or(0, |version| version.size_bytes),
         overlay_bytes: 0,
         generation,
+        version: assigned,
         fresh: true,
     }))
 }
@@ -189,13 +198,15 @@ fn known_disks(room: &Room) -> Vec<DiskStatus> {
         match room.store.status(client.disk.id) {
             Ok(Some(info)) => disks.push(DiskStatus {
                 client: client.id,
-                state: info
-                    .open
-                    .as_ref()
-                    .map_or(DiskState::Ready, |open| open.state),
+                state: match (&info.open, info.sealed) {
+                    (_, true) => DiskState::Sealed,
+                    (Some(open), false) => open.state,
+                    (None, false) => DiskState::Ready,
+                },
                 size_bytes: info.descriptor.size_bytes,
                 overlay_bytes: info.open.as_ref().map_or(0, |open| open.allocated_bytes),
                 generation: info.descriptor.generation,
+                version: Some(info.descriptor.base),
                 fresh: false,
             }),
             Ok(None) => {}
@@ -223,6 +234,7 @@ pub(crate) fn disk_status(
         size_bytes: figures.size_bytes,
         overlay_bytes: figures.allocated_bytes,
         generation: powered.generation,
+        version: Some(powered.disk.base()),
         fresh: powered.fresh,
     })
 }

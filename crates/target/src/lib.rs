@@ -12,6 +12,7 @@ mod control;
 mod engine;
 mod error;
 mod listener;
+mod maintenance;
 mod metrics;
 mod power;
 mod service;

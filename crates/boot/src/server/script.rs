@@ -74,8 +74,8 @@ impl Service {
                 );
                 Err(screen_of(error))
             }
-            Ok(TargetReply::Status { .. }) => {
-                tracing::error!("the iSCSI service answered a power-on with its status");
+            Ok(TargetReply::Status { .. } | TargetReply::Sealed(_)) => {
+                tracing::error!("the iSCSI service answered a power-on with something else");
                 Err(Screen::DiskServiceDown)
             }
             Err(error) => {

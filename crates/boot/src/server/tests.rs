@@ -132,6 +132,7 @@ fn ready_disk() -> TargetReply {
         size_bytes: 1 << 30,
         overlay_bytes: 0,
         generation: 1,
+        version: None,
         fresh: true,
     })
 }

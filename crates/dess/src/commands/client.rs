@@ -255,6 +255,7 @@ pub(super) fn policy(policy: BootPolicy) -> &'static str {
     match policy {
         BootPolicy::Volatile => "volatile",
         BootPolicy::Persistent => "persistent",
+        BootPolicy::Maintenance => "maintenance",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store of disks: makes, opens, rotates, resets and removes them. One process owns it.
 
+mod bases;
 mod directory;
 mod maintenance;
 mod tidy;
@@ -23,6 +24,7 @@ use crate::overlay::live::live_path;
 use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
 use crate::version::{Version, version_directory};
 use crate::{BlockRead, DiskFigures};
+pub use bases::overlays_in_use;
 use directory::{DiskDirectory, Found, Stage};
 pub use maintenance::{SealedOverlay, sealed_directory};
 use tidy::Tidier;

@@ -2,35 +2,27 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use dess_disk::{ImportError, ImportRequest, ImportSource, Manifest, Progress, version_directory};
+use dess_disk::{
+    BLOCK_BYTES, ImportError, ImportRequest, ImportSource, Manifest, version_directory,
+};
 use dess_model::{ImageId, Timestamp, VersionRef};
 use dess_store::{ImageRecord, JobRecord, StoreError, Tx, VersionRecord};
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::Outcome;
 use super::shared::{Shared, chain};
+use super::work;
 use crate::operations::{ImportPayload, end_marker};
-
-/// How often progress is written and a request to cancel is looked for.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// An imported version that is not in the database yet.
 #[derive(Debug)]
 pub(super) struct Imported {
     version: VersionRef,
     size_bytes: u64,
+    layer_bytes: u64,
+    author: String,
     created: Timestamp,
-}
-
-/// Between the importing thread and the task that watches it.
-#[derive(Debug, Default)]
-struct Watch {
-    done_bytes: AtomicU64,
-    total_bytes: AtomicU64,
-    cancelled: AtomicBool,
 }
 
 /// Imports the file that the job names.
@@ -59,28 +51,10 @@ pub(super) async fn run(
         created: Timestamp::now(),
     };
     let directory = version_directory(&request.images, version);
-    let watch = Arc::new(Watch::default());
-    let importing = Arc::clone(&watch);
-    let work = tokio::task::spawn_blocking(move || {
-        let report = &importing;
-        dess_disk::import(
-            &request,
-            &mut |progress: Progress| {
-                report
-                    .done_bytes
-                    .store(progress.done_bytes, Ordering::Relaxed);
-                report
-                    .total_bytes
-                    .store(progress.total_bytes, Ordering::Relaxed);
-            },
-            &|| report.cancelled.load(Ordering::Relaxed),
-        )
-    });
-    let done = tokio::select! {
-        biased;
-        done = work => done,
-        never = supervise(shared, job, cancel, &watch) => match never {},
-    };
+    let done = work::watched(shared, job, cancel, move |progress, cancelled| {
+        dess_disk::import(&request, progress, cancelled)
+    })
+    .await;
     match done {
         Ok(Ok(manifest)) => imported(&manifest),
         Ok(Err(ImportError::Cancelled)) if cancel.is_cancelled() => Outcome::Interrupted,
@@ -113,57 +87,6 @@ async fn next_version(shared: &Shared, job: &JobRecord) -> Result<VersionRef, St
     })
 }
 
-/// Writes progress, and passes on requests to stop, until the import ends.
-async fn supervise(
-    shared: &Shared,
-    job: &JobRecord,
-    cancel: &CancellationToken,
-    watch: &Watch,
-) -> std::convert::Infallible {
-    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-    let mut written = 0;
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => {
-                watch.cancelled.store(true, Ordering::Relaxed);
-                std::future::pending::<()>().await;
-            }
-            _ = ticks.tick() => {}
-        }
-        let done = watch.done_bytes.load(Ordering::Relaxed);
-        match look(shared, job, watch, done != written).await {
-            Ok(true) => watch.cancelled.store(true, Ordering::Relaxed),
-            Ok(false) => written = done,
-            // The import goes on without; the end is written when the database is back.
-            Err(error) => shared.degraded(&error),
-        }
-    }
-}
-
-/// Writes the progress if it has changed; true if a person asked for the job's end.
-async fn look(
-    shared: &Shared,
-    job: &JobRecord,
-    watch: &Watch,
-    changed: bool,
-) -> Result<bool, StoreError> {
-    let store = shared.database.store().await?;
-    let current = store.read().await?.job_fetch(job.id).await?;
-    if current.is_none_or(|job| job.cancel_requested) {
-        return Ok(true);
-    }
-    if changed {
-        let mut job = job.clone();
-        job.progress = watch.done_bytes.load(Ordering::Relaxed);
-        job.total = watch.total_bytes.load(Ordering::Relaxed);
-        let job = &job;
-        store
-            .transact(|mut tx| async move { tx.job_update(job).await })
-            .await?;
-    }
-    Ok(false)
-}
-
 /// Nobody will go on with an import that a person cancelled.
 fn discard(images: &Path, version: VersionRef) {
     if let Err(error) = dess_disk::discard_unfinished(images, version) {
@@ -176,6 +99,8 @@ fn imported(manifest: &Manifest) -> Outcome {
     Outcome::Imported(Imported {
         version: manifest.version,
         size_bytes: manifest.size_bytes,
+        layer_bytes: manifest.data_blocks * BLOCK_BYTES,
+        author: manifest.author.clone(),
         created: manifest.created,
     })
 }
@@ -211,6 +136,10 @@ impl Imported {
             version: self.version,
             directory: format!("{}/{}", self.version.image.simple(), self.version.number),
             size_bytes: self.size_bytes,
+            parent: None,
+            comment: String::new(),
+            author: self.author.clone(),
+            layer_bytes: Some(self.layer_bytes),
             created: self.created,
         })
         .await?;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dess_model::Timestamp;
-use dess_store::{JobRecord, JobState, StoreError};
+use dess_model::{Timestamp, VersionRef};
+use dess_store::{JobRecord, JobState, StoreError, Tx};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::import::{self, Imported};
+use super::publish::{self, Published};
 use super::shared::{Shared, chain};
-use crate::operations::{IMAGE_IMPORT, audit};
+use super::versions;
+use crate::operations::{IMAGE_IMPORT, IMAGE_PUBLISH, VERSION_FLATTEN, VERSION_REMOVE, audit};
 
 /// How often jobs are looked for without a nudge.
 const POLL_EVERY: Duration = Duration::from_secs(2);
@@ -113,9 +115,19 @@ async fn take_up_next(
     tracing::info!(job.id = %job.id, "job {} ({}) begins", job.kind, job.subject);
     let outcome = match job.kind.as_str() {
         IMAGE_IMPORT => import::run(shared, &job, cancel).await,
+        IMAGE_PUBLISH => publish::run(shared, &job, cancel).await,
+        VERSION_FLATTEN => versions::run_flatten(shared, &job, cancel).await,
+        VERSION_REMOVE => versions::run_remove(shared, &job).await,
         kind => Outcome::Failed(format!("this release knows no job of kind \"{kind}\"")),
     };
-    conclude(shared, job, outcome, cancel).await;
+    let published = match &outcome {
+        Outcome::Published(published) => Some(published.client()),
+        _ => None,
+    };
+    let known = conclude(shared, job, outcome, cancel).await;
+    if let Some(client) = published.filter(|_| known) {
+        publish::release(shared, client).await;
+    }
     Ok(true)
 }
 
@@ -123,6 +135,13 @@ async fn take_up_next(
 #[derive(Debug)]
 pub(super) enum Outcome {
     Imported(Imported),
+    Published(Box<Published>),
+    Flattened {
+        version: VersionRef,
+        layer_bytes: u64,
+        size_bytes: u64,
+    },
+    Removed,
     Failed(String),
     Cancelled,
     /// The daemon stops; the job goes on at the next start.
@@ -130,58 +149,93 @@ pub(super) enum Outcome {
 }
 
 /// Writes what the job came to, however long the database is away. If the daemon stops before,
-/// the job is taken up again at the next start and finds its work done.
-async fn conclude(shared: &Shared, job: JobRecord, outcome: Outcome, cancel: &CancellationToken) {
+/// the job is taken up again at the next start and finds its work done; false then.
+async fn conclude(
+    shared: &Shared,
+    job: JobRecord,
+    outcome: Outcome,
+    cancel: &CancellationToken,
+) -> bool {
     let outcome = &outcome;
     let job = &job;
     loop {
         let concluded = match shared.database.store().await {
             Ok(store) => {
                 store
-                    .transact(|mut tx| async move {
-                        let mut job = job.clone();
-                        match outcome {
-                            Outcome::Imported(imported) => {
-                                let label = imported.write(&mut tx, &job.subject).await?;
-                                finish(&mut job, JobState::Done);
-                                (job.progress, job.total) = (imported.size_bytes(), imported.size_bytes());
-                                job.result = Some(label);
-                                tx.revision_raise(0).await?;
-                            }
-                            Outcome::Failed(error) => {
-                                finish(&mut job, JobState::Failed);
-                                job.error = Some(error.clone());
-                            }
-                            Outcome::Cancelled => finish(&mut job, JobState::Cancelled),
-                            Outcome::Interrupted => {
-                                // Not the job's fault.
-                                job.state = JobState::Queued;
-                                job.runs = job.runs.saturating_sub(1);
-                            }
-                        }
-                        tx.job_update(&job).await?;
-                        if job.state.is_final() {
-                            let details = serde_json::json!({
-                                "job": job.id, "state": job.state, "result": job.result, "error": job.error,
-                            });
-                            let action = format!("job.{}", job.kind);
-                            audit(&mut tx, "node", &action, &job.subject, details).await?;
-                        }
-                        Ok::<_, StoreError>(job)
-                    })
+                    .transact(|tx| write_outcome(tx, job.clone(), outcome))
                     .await
             }
             Err(error) => Err(error),
         };
         match concluded {
-            Ok(job) => return report(shared, &job).await,
+            Ok(job) => {
+                report(shared, &job).await;
+                return true;
+            }
             Err(error) => shared.degraded(&error),
         }
         tokio::select! {
-            () = cancel.cancelled() => return,
+            () = cancel.cancelled() => return false,
             () = sleep(RETRY_EVERY) => {}
         }
     }
+}
+
+async fn write_outcome(
+    mut tx: Tx,
+    mut job: JobRecord,
+    outcome: &Outcome,
+) -> Result<JobRecord, StoreError> {
+    match outcome {
+        Outcome::Imported(imported) => {
+            let label = imported.write(&mut tx, &job.subject).await?;
+            succeed(&mut job, imported.size_bytes(), label);
+            tx.revision_raise(0).await?;
+        }
+        Outcome::Published(published) => {
+            let label = published.write(&mut tx, &job.subject).await?;
+            succeed(&mut job, published.layer_bytes(), label);
+            tx.revision_raise(0).await?;
+        }
+        Outcome::Flattened {
+            version,
+            layer_bytes,
+            size_bytes,
+        } => {
+            tx.version_flattened(*version, *layer_bytes).await?;
+            let label = job.subject.clone();
+            succeed(&mut job, *size_bytes, label);
+        }
+        Outcome::Removed => {
+            let label = job.subject.clone();
+            succeed(&mut job, 0, label);
+        }
+        Outcome::Failed(error) => {
+            finish(&mut job, JobState::Failed);
+            job.error = Some(error.clone());
+        }
+        Outcome::Cancelled => finish(&mut job, JobState::Cancelled),
+        Outcome::Interrupted => {
+            // Not the job's fault.
+            job.state = JobState::Queued;
+            job.runs = job.runs.saturating_sub(1);
+        }
+    }
+    tx.job_update(&job).await?;
+    if job.state.is_final() {
+        let details = serde_json::json!({
+            "job": job.id, "state": job.state, "result": job.result, "error": job.error,
+        });
+        let action = format!("job.{}", job.kind);
+        audit(&mut tx, "node", &action, &job.subject, details).await?;
+    }
+    Ok(job)
+}
+
+fn succeed(job: &mut JobRecord, bytes: u64, result: String) {
+    finish(job, JobState::Done);
+    (job.progress, job.total) = (bytes, bytes);
+    job.result = Some(result);
 }
 
 async fn report(shared: &Shared, job: &JobRecord) {

@@ -10,7 +10,10 @@ mod error;
 mod import;
 mod jobs;
 mod pending;
+mod publish;
 mod shared;
+mod versions;
+mod work;
 
 pub use control::{NodeReply, NodeRequest, NodeStatus};
 pub use error::ServeError;
@@ -29,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use chronicle::{Chronicle, gather};
 use shared::Shared;
+pub(crate) use shared::chain;
 
 /// Events that wait to be folded; beyond that they wait in the socket and with their senders.
 const EVENTS_WAITING_MAX: usize = 8192;
@@ -236,7 +240,11 @@ async fn watch_sessions(shared: Arc<Shared>, sessions: mpsc::Sender<Vec<SessionS
         ticks.tick().await;
         let reply = request(&socket, &TargetRequest::Status, SESSIONS_TIMEOUT).await;
         match reply {
-            Ok(TargetReply::Status { sessions: open, .. }) => {
+            Ok(TargetReply::Status {
+                sessions: open,
+                disks,
+            }) => {
+                publish::reconcile(&shared, &disks).await;
                 if sessions.send(open).await.is_err() {
                     return;
                 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::clients::fetch;
 use super::images::{Catalogue, default_group};
+use super::maintenance::no_maintenance_policy;
 use super::{ClientView, LimitsChange, OperationError, Operations, Result, is_plain_name, record};
 use crate::registration;
 
@@ -153,6 +154,7 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
             .as_ref()
             .map(|image| catalogue.find(image))
             .transpose()?;
+        client.follows_latest = false;
     }
     let clients = tx.client_list().await?;
     check(&mut tx, &client, &clients).await?;
@@ -171,6 +173,9 @@ async fn check(tx: &mut Tx, client: &ClientRecord, clients: &[ClientRecord]) -> 
     if !is_plain_name(&client.name) || only_digits {
         let reason = "1 to 63 letters, digits, \"-\", \"_\" or \".\", not digits alone";
         return Err(OperationError::invalid("name", reason));
+    }
+    if client.policy == Some(BootPolicy::Maintenance) {
+        return Err(no_maintenance_policy());
     }
     if !client.mac.is_unicast() {
         let reason = format!("{} is not the address of one network card", client.mac);

@@ -13,7 +13,7 @@ use dess_model::{
 use dess_model::{
     ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply, TargetRequest,
 };
-use dess_store::{ClientRecord, GroupRecord, Tx};
+use dess_store::{ClientRecord, GroupRecord, MaintenanceRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -187,6 +187,7 @@ impl Operations {
     /// # Errors
     /// If there is no such client, it runs, or its disk cannot be removed.
     pub async fn client_remove(&self, id: ClientId, force: bool) -> Result<()> {
+        self.refuse_if_maintaining(id).await?;
         self.refuse_if_running(id, force).await?;
         let remove = TargetRequest::Remove { client: id, force };
         match self.ask_target(&remove).await {
@@ -220,6 +221,7 @@ impl Operations {
     /// # Errors
     /// If there is no such client, it runs, or its disk cannot be reset. Nothing is changed then.
     pub async fn client_reset(&self, id: ClientId, force: bool) -> Result<Option<DiskStatus>> {
+        self.refuse_if_maintaining(id).await?;
         self.refuse_if_running(id, force).await?;
         let client = fetch(&mut self.read().await?, id).await?;
         let epoch = client.reset_epoch.saturating_add(1);
@@ -271,7 +273,7 @@ impl Operations {
     }
 
     /// Refuses what must not happen to a client that runs.
-    async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<()> {
+    pub(super) async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<()> {
         let client = self.client_get(id).await?;
         let sessions = match self.ask_target(&TargetRequest::Status).await {
             Ok(Some(TargetReply::Status { sessions, .. })) => sessions
@@ -293,7 +295,7 @@ impl Operations {
     }
 
     /// Asks the iSCSI service; none if it is down.
-    async fn ask_target(&self, question: &TargetRequest) -> Result<Option<TargetReply>> {
+    pub(super) async fn ask_target(&self, question: &TargetRequest) -> Result<Option<TargetReply>> {
         let socket = self.paths.target_control();
         match request(&socket, question, TARGET_TIMEOUT).await {
             Ok(TargetReply::Error(error)) => Err(error.into()),
@@ -312,6 +314,7 @@ pub(super) async fn fetch(tx: &mut Tx, id: ClientId) -> Result<ClientRecord> {
 /// What is needed to show clients.
 struct Room {
     groups: Vec<GroupRecord>,
+    maintenances: Vec<MaintenanceRecord>,
     catalogue: Catalogue,
     attempts: HashMap<AttemptId, Attempt>,
 }
@@ -321,6 +324,7 @@ impl Room {
         let attempts = tx.attempt_list_last().await?;
         Ok(Self {
             groups: tx.group_list().await?,
+            maintenances: tx.maintenance_list().await?,
             catalogue: Catalogue::read(tx).await?,
             attempts: attempts
                 .iter()
@@ -332,8 +336,15 @@ impl Room {
     fn view(&self, client: ClientRecord) -> ClientView {
         let group = self.groups.iter().find(|group| group.id == client.group);
         let last = client.last_attempt.and_then(|id| self.attempts.get(&id));
-        let inherited = client.version.is_none();
-        let version = client.version.or(group.and_then(|group| group.version));
+        let maintenance = self
+            .maintenances
+            .iter()
+            .find(|record| record.client == client.id);
+        let inherited = client.version.is_none() && maintenance.is_none();
+        let version = maintenance
+            .map(|record| record.version)
+            .or(client.version)
+            .or(group.and_then(|group| group.version));
         ClientView {
             id: client.id,
             seat: client.seat,
@@ -342,11 +353,12 @@ impl Room {
             approved: client.approved,
             group: group.map_or_else(String::new, |group| group.name.clone()),
             image: version.map(|version| self.catalogue.assignment(version, inherited)),
-            policy: client
-                .policy
+            policy: maintenance
+                .map(|_| BootPolicy::Maintenance)
+                .or(client.policy)
                 .or(group.map(|group| group.policy))
                 .unwrap_or_default(),
-            policy_inherited: client.policy.is_none(),
+            policy_inherited: client.policy.is_none() && maintenance.is_none(),
             boot_file: client.boot_file,
             limits: client.limits,
             hardware: Hardware {

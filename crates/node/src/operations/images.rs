@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use dess_disk::{DiskLint, Manifest, version_directory};
 use dess_model::{BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, Timestamp, VersionRef};
-use dess_store::{ClientRecord, GroupRecord, ImageRecord, JobRecord, JobState, Tx, VersionRecord};
+use dess_store::{ClientRecord, GroupRecord, ImageRecord, MaintenanceRecord, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::jobs::new_job;
+use super::maintenance::no_maintenance_policy;
 use super::{ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record};
 
 /// One image with its versions.
@@ -21,6 +23,23 @@ pub struct ImageView {
     pub name: String,
     /// Versions, oldest first.
     pub versions: Vec<VersionView>,
+    /// Its maintenance client.
+    pub maintenance: Option<MaintenanceView>,
+}
+
+/// The maintenance client of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceView {
+    /// The client.
+    pub client: ClientId,
+    /// Its name.
+    pub name: String,
+    /// Its seat.
+    pub seat: u32,
+    /// The version that it writes on.
+    pub version: VersionRef,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// One version of an image.
@@ -32,6 +51,14 @@ pub struct VersionView {
     pub label: String,
     /// Size of the disk in bytes.
     pub size_bytes: u64,
+    /// The version on which it was made; none if it is whole.
+    pub parent: Option<VersionRef>,
+    /// For people.
+    pub comment: String,
+    /// Who made it; empty if that is not known.
+    pub author: String,
+    /// Bytes that it holds beyond its parent; none if that is not known.
+    pub layer_bytes: Option<u64>,
     /// When it was published.
     pub created: Timestamp,
     /// Groups that boot it.
@@ -61,6 +88,17 @@ pub enum AssignTo {
     DefaultGroup,
     /// One client.
     Client(ClientId),
+}
+
+/// Which version an assignment gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Follow {
+    /// The one that is named, until the assignment is changed.
+    #[default]
+    Pinned,
+    /// That, and each newer one as soon as it is published.
+    Latest,
 }
 
 /// A group of clients.
@@ -93,6 +131,19 @@ pub(crate) struct ImportPayload {
     pub(crate) source: PathBuf,
 }
 
+impl MaintenanceView {
+    fn of(record: &MaintenanceRecord, clients: &[ClientRecord]) -> Option<Self> {
+        let client = clients.iter().find(|client| client.id == record.client)?;
+        Some(Self {
+            client: client.id,
+            name: client.name.clone(),
+            seat: client.seat,
+            version: record.version,
+            since: record.created,
+        })
+    }
+}
+
 impl Operations {
     /// All images by name.
     ///
@@ -102,16 +153,30 @@ impl Operations {
         let mut tx = self.read().await?;
         let groups = tx.group_list().await?;
         let clients = tx.client_list().await?;
+        let maintenances = tx.maintenance_list().await?;
         let catalogue = Catalogue::read(&mut tx).await?;
         let lints = self.lints(&catalogue).await;
         let boots = |client: &ClientRecord| {
             let group = groups.iter().find(|group| group.id == client.group);
-            client.version.or(group.and_then(|group| group.version))
+            let maintenance = maintenances
+                .iter()
+                .find(|record| record.client == client.id);
+            maintenance
+                .map(|record| record.version)
+                .or(client.version)
+                .or(group.and_then(|group| group.version))
         };
         let version_view = |record: &VersionRecord| VersionView {
             version: record.version,
             label: catalogue.label(record.version),
             size_bytes: record.size_bytes,
+            parent: record.parent.map(|number| VersionRef {
+                number,
+                ..record.version
+            }),
+            comment: record.comment.clone(),
+            author: record.author.clone(),
+            layer_bytes: record.layer_bytes,
             created: record.created,
             groups: groups
                 .iter()
@@ -131,6 +196,10 @@ impl Operations {
                 id: image.id,
                 name: image.name.clone(),
                 versions: catalogue.versions_of(image.id).map(version_view).collect(),
+                maintenance: maintenances
+                    .iter()
+                    .find(|record| record.version.image == image.id)
+                    .and_then(|record| MaintenanceView::of(record, &clients)),
             })
             .collect())
     }
@@ -197,22 +266,7 @@ impl Operations {
         let payload = ImportPayload {
             source: import.source.clone(),
         };
-        let job = &JobRecord {
-            id,
-            kind: IMAGE_IMPORT.to_owned(),
-            subject: import.name.clone(),
-            state: JobState::Queued,
-            payload: json!(payload).to_string(),
-            progress: 0,
-            total: 0,
-            runs: 0,
-            cancel_requested: false,
-            result: None,
-            error: None,
-            created: Timestamp::now(),
-            started: None,
-            ended: None,
-        };
+        let job = &new_job(id, IMAGE_IMPORT, &import.name, json!(payload));
         let (actor, source) = (&*self.actor, &import.source);
         self.store()
             .await?
@@ -232,12 +286,17 @@ impl Operations {
     /// assignment away.
     ///
     /// # Errors
-    /// If there is no such image or client.
-    pub async fn image_assign(&self, image: Option<&str>, to: AssignTo) -> Result<()> {
+    /// If there is no such image or client, or `follow` contradicts the name.
+    pub async fn image_assign(
+        &self,
+        image: Option<&str>,
+        to: AssignTo,
+        follow: Follow,
+    ) -> Result<()> {
         let (actor, to) = (&*self.actor, &to);
         self.store()
             .await?
-            .transact(|tx| assign(tx, image, to, actor))
+            .transact(|tx| assign(tx, image, to, follow, actor))
             .await?;
         self.publish().await;
         Ok(())
@@ -271,6 +330,9 @@ impl Operations {
     /// # Errors
     /// If the site is not set up.
     pub async fn default_policy_set(&self, policy: BootPolicy) -> Result<()> {
+        if policy == BootPolicy::Maintenance {
+            return Err(no_maintenance_policy());
+        }
         let actor = &*self.actor;
         self.store()
             .await?
@@ -319,10 +381,25 @@ impl Catalogue {
         }
     }
 
-    fn versions_of(&self, image: ImageId) -> impl Iterator<Item = &VersionRecord> {
+    pub(super) fn versions_of(&self, image: ImageId) -> impl Iterator<Item = &VersionRecord> {
         self.versions
             .iter()
             .filter(move |record| record.version.image == image)
+    }
+
+    /// The version on which one was made.
+    pub(super) fn parent(&self, version: VersionRef) -> Option<u32> {
+        let found = self
+            .versions
+            .iter()
+            .find(|record| record.version == version);
+        found.and_then(|record| record.parent)
+    }
+
+    /// The image with this name.
+    pub(super) fn image(&self, name: &str) -> Result<&ImageRecord> {
+        let found = self.images.iter().find(|image| image.name == name);
+        found.ok_or_else(|| OperationError::not_found("image", name))
     }
 
     /// The version that `text` names: `name` (the newest) or `name@version`.
@@ -351,7 +428,18 @@ pub(crate) async fn default_group(tx: &mut Tx) -> Result<GroupRecord> {
         .ok_or(OperationError::NoSite)
 }
 
-async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> Result<()> {
+async fn assign(
+    mut tx: Tx,
+    image: Option<&str>,
+    to: &AssignTo,
+    follow: Follow,
+    actor: &str,
+) -> Result<()> {
+    let latest = follow == Follow::Latest && image.is_some();
+    if latest && image.is_some_and(|image| image.contains('@')) {
+        let reason = "an image that is followed is named without a version";
+        return Err(OperationError::invalid("image", reason));
+    }
     let catalogue = Catalogue::read(&mut tx).await?;
     let version = image.map(|image| catalogue.find(image)).transpose()?;
     let label = version.map(|version| catalogue.label(version));
@@ -359,13 +447,14 @@ async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> 
         AssignTo::DefaultGroup => {
             let mut group = default_group(&mut tx).await?;
             group.version = version;
+            group.follows_latest = latest;
             tx.group_update(&group).await?;
             record(
                 &mut tx,
                 actor,
                 "group.image",
                 &group.name,
-                json!({"image": label}),
+                json!({"image": label, "follow": follow}),
             )
             .await?;
         }
@@ -373,13 +462,14 @@ async fn assign(mut tx: Tx, image: Option<&str>, to: &AssignTo, actor: &str) -> 
             let client = tx.client_fetch(*id).await?;
             let mut client = client.ok_or_else(|| OperationError::not_found("client", id))?;
             client.version = version;
+            client.follows_latest = latest;
             tx.client_update(&client).await?;
             record(
                 &mut tx,
                 actor,
                 "client.image",
                 &client.name,
-                json!({"image": label}),
+                json!({"image": label, "follow": follow}),
             )
             .await?;
         }

@@ -35,6 +35,31 @@ pub struct JobView {
     pub ended: Option<Timestamp>,
 }
 
+/// A job that waits for `node`.
+pub(super) fn new_job(
+    id: JobId,
+    kind: &str,
+    subject: &str,
+    payload: serde_json::Value,
+) -> JobRecord {
+    JobRecord {
+        id,
+        kind: kind.to_owned(),
+        subject: subject.to_owned(),
+        state: JobState::Queued,
+        payload: payload.to_string(),
+        progress: 0,
+        total: 0,
+        runs: 0,
+        cancel_requested: false,
+        result: None,
+        error: None,
+        created: Timestamp::now(),
+        started: None,
+        ended: None,
+    }
+}
+
 impl Operations {
     /// One job.
     ///

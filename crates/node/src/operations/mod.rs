@@ -12,21 +12,32 @@ mod error;
 mod images;
 mod jobs;
 mod limits;
+mod maintenance;
 mod records;
+mod rollout;
 mod site;
+mod versions;
 
 pub use access::{SessionCreate, SessionView, UserView};
 pub use boots::{BootAttemptView, BootSummary, StepView};
 pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
 pub use error::OperationError;
-pub use images::{AssignTo, GroupView, ImageImport, ImageView, VersionView, end_marker};
+pub use images::{
+    AssignTo, Follow, GroupView, ImageImport, ImageView, MaintenanceView, VersionView, end_marker,
+};
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
 pub use records::{AuditView, NoticeKind, NoticeView};
 pub use site::{SiteSetup, SiteView};
 
+pub use maintenance::PublishOrder;
+pub use rollout::{RolloutTo, RolloutView};
+pub use versions::DifferenceView;
+
 pub(crate) use images::{IMAGE_IMPORT, ImportPayload};
+pub(crate) use maintenance::{IMAGE_PUBLISH, PublishPayload};
+pub(crate) use versions::{VERSION_FLATTEN, VERSION_REMOVE, VersionPayload};
 
 use std::sync::Arc;
 use std::time::Duration;

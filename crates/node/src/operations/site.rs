@@ -171,6 +171,7 @@ async fn insert(mut tx: Tx, setup: &SiteSetup, actor: &str) -> Result<()> {
         name: "default".to_owned(),
         default: true,
         version: None,
+        follows_latest: false,
         policy: BootPolicy::default(),
         limits: IoLimits::default(),
         created: now,

@@ -388,6 +388,7 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
             size_bytes: 1 << 30,
             overlay_bytes: 0,
             generation: 2,
+            version: None,
             fresh: true,
         }),
         TargetRequest::PowerOn { .. }

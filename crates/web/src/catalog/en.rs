@@ -220,6 +220,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     policy: Phrase("Disk policy"),
     policy_volatile: Phrase("Volatile (fresh at each power-on)"),
     policy_persistent: Phrase("Persistent (kept until reset)"),
+    policy_maintenance: Phrase("Maintenance (becomes the image's next version)"),
     by_group: Phrase("As its group: {name}"),
     mac: Phrase("MAC address"),
     address: Phrase("Address"),

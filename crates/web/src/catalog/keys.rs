@@ -188,6 +188,7 @@ super::phrases! {
     policy,
     policy_volatile,
     policy_persistent,
+    policy_maintenance,
     by_group,
     mac,
     address,

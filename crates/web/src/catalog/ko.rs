@@ -218,6 +218,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     policy: Phrase("디스크 방식"),
     policy_volatile: Phrase("매번 초기화 (켤 때마다 새 디스크)"),
     policy_persistent: Phrase("변경 내용 유지 (초기화할 때까지)"),
+    policy_maintenance: Phrase("슈퍼 클라이언트 (쓴 내용이 이미지의 다음 버전이 됨)"),
     by_group: Phrase("그룹 설정: {name}"),
     mac: Phrase("MAC 주소"),
     address: Phrase("IP 주소"),

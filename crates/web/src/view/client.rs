@@ -96,6 +96,7 @@ fn policy_word(t: &Catalog, policy: BootPolicy) -> Phrase {
     match policy {
         BootPolicy::Volatile => t.policy_volatile,
         BootPolicy::Persistent => t.policy_persistent,
+        BootPolicy::Maintenance => t.policy_maintenance,
     }
 }
 

@@ -1,0 +1,230 @@
+//! Versions of an image: compare, make whole, remove.
+
+use dess_disk::{Difference, OverlayKind, overlays_in_use};
+use dess_model::{DiskId, JobId, TargetReply, TargetRequest, VersionRef};
+use dess_store::{ClientRecord, Tx};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::images::Catalogue;
+use super::jobs::new_job;
+use super::maintenance::target_is_down;
+use super::{OperationError, Operations, Result, audit, record};
+
+/// How much differs between two versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceView {
+    /// One of them, for people: `debian@1`.
+    pub one: String,
+    /// The other.
+    pub other: String,
+    /// Bytes that were written between them.
+    pub changed_bytes: u64,
+    /// Unit in which they were counted.
+    pub unit_bytes: u64,
+}
+
+/// Kind of the job that makes a version whole.
+pub(crate) const VERSION_FLATTEN: &str = "version_flatten";
+/// Kind of the job that removes the files of a version.
+pub(crate) const VERSION_REMOVE: &str = "version_remove";
+
+/// What these jobs need to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VersionPayload {
+    /// Which version.
+    pub(crate) version: VersionRef,
+}
+
+impl Operations {
+    /// How much was written between two versions, named as `name@version`.
+    ///
+    /// # Errors
+    /// If there is no such version, or its files are damaged.
+    pub async fn version_difference(&self, one: &str, other: &str) -> Result<DifferenceView> {
+        let catalogue = Catalogue::read(&mut self.read().await?).await?;
+        let (one, other) = (catalogue.find(one)?, catalogue.find(other)?);
+        let images = self.paths.images();
+        let compare = move || dess_disk::difference(&images, one, other);
+        let Difference {
+            changed_bytes,
+            unit_bytes,
+        } = on_thread(compare).await?;
+        Ok(DifferenceView {
+            one: catalogue.label(one),
+            other: catalogue.label(other),
+            changed_bytes,
+            unit_bytes,
+        })
+    }
+
+    /// Queues the job that makes a version whole, so that it needs no other one.
+    ///
+    /// # Errors
+    /// If there is no such version, or it is whole.
+    pub async fn version_flatten_start(&self, version: &str) -> Result<JobId> {
+        let catalogue = Catalogue::read(&mut self.read().await?).await?;
+        let found = catalogue.find(version)?;
+        let label = catalogue.label(found);
+        if catalogue.parent(found).is_none() {
+            return Err(OperationError::Refused(format!("{label} is whole already")));
+        }
+        let id = JobId(Uuid::now_v7());
+        let payload = json!(VersionPayload { version: found });
+        let job = &new_job(id, VERSION_FLATTEN, &label, payload);
+        let actor = &*self.actor;
+        self.store()
+            .await?
+            .transact(|mut tx| async move {
+                tx.job_insert(job).await?;
+                audit(
+                    &mut tx,
+                    actor,
+                    "version.flatten",
+                    &job.subject,
+                    json!({"job": id}),
+                )
+                .await?;
+                Result::Ok(())
+            })
+            .await?;
+        self.publish().await;
+        Ok(id)
+    }
+
+    /// Removes a version, named as `name@version`; `node` removes its files.
+    ///
+    /// # Errors
+    /// If there is no such version; or if it is assigned, booted, or needed by a disk or a later version: these are named.
+    pub async fn version_remove(&self, version: &str) -> Result<JobId> {
+        if !version.contains('@') {
+            let reason = format!("write it as {version}@ and the number of the version");
+            return Err(OperationError::invalid("version", reason));
+        }
+        let needed_by = self.disks_in_use().await?;
+        let id = JobId(Uuid::now_v7());
+        let (actor, needed_by) = (&*self.actor, &needed_by);
+        self.store()
+            .await?
+            .transact(|tx| remove(tx, version, needed_by, id, actor))
+            .await?;
+        self.publish().await;
+        Ok(id)
+    }
+
+    /// The disks that somebody may go on with, with the version that each needs. A volatile one counts only while its
+    /// client runs: the next power-on makes a fresh one.
+    async fn disks_in_use(&self) -> Result<Vec<(DiskId, VersionRef)>> {
+        let Some(TargetReply::Status { sessions, .. }) =
+            self.ask_target(&TargetRequest::Status).await?
+        else {
+            return Err(target_is_down("only it knows who runs"));
+        };
+        let clients = self.read().await?.client_list().await?;
+        let runs = |disk: DiskId| {
+            clients.iter().any(|client| {
+                client.disk.id == disk && sessions.iter().any(|session| session.client == client.id)
+            })
+        };
+        let overlays = self.paths.overlays();
+        let found = on_thread(move || overlays_in_use(&overlays)).await?;
+        Ok(found
+            .into_iter()
+            .filter(|overlay| overlay.kind != OverlayKind::Volatile || runs(overlay.disk))
+            .map(|overlay| (overlay.disk, overlay.base))
+            .collect())
+    }
+}
+
+async fn remove(
+    mut tx: Tx,
+    text: &str,
+    needed_by: &[(DiskId, VersionRef)],
+    job: JobId,
+    actor: &str,
+) -> Result<()> {
+    let catalogue = Catalogue::read(&mut tx).await?;
+    let version = catalogue.find(text)?;
+    let label = catalogue.label(version);
+    let users = users(&mut tx, &catalogue, version, needed_by).await?;
+    if !users.is_empty() {
+        let reason = format!("{label} is in use: {}", users.join("; "));
+        return Err(OperationError::Refused(reason));
+    }
+    tx.rollout_delete_version(version).await?;
+    tx.version_delete(version).await?;
+    let payload = json!(VersionPayload { version });
+    tx.job_insert(&new_job(job, VERSION_REMOVE, &label, payload))
+        .await?;
+    record(
+        &mut tx,
+        actor,
+        "version.remove",
+        &label,
+        json!({"job": job}),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Who needs a version, for people.
+async fn users(
+    tx: &mut Tx,
+    catalogue: &Catalogue,
+    version: VersionRef,
+    needed_by: &[(DiskId, VersionRef)],
+) -> Result<Vec<String>> {
+    let clients = tx.client_list().await?;
+    let name = |client: &ClientRecord| format!("seat {} ({})", client.seat, client.name);
+    let mut users = Vec::new();
+    for later in catalogue.versions_of(version.image) {
+        if later.parent == Some(version.number) {
+            let label = catalogue.label(later.version);
+            users.push(format!("{label} is made on it (flatten that first)"));
+        }
+    }
+    for group in tx.group_list().await? {
+        if group.version == Some(version) {
+            users.push(format!("assigned to the group {}", group.name));
+        }
+    }
+    for client in clients
+        .iter()
+        .filter(|client| client.version == Some(version))
+    {
+        users.push(format!("assigned to {}", name(client)));
+    }
+    for maintenance in tx.maintenance_list().await? {
+        let holder = clients
+            .iter()
+            .find(|client| client.id == maintenance.client);
+        if let Some(client) = holder.filter(|_| maintenance.version == version) {
+            users.push(format!("{} maintains the image on it", name(client)));
+        }
+    }
+    for (disk, _) in needed_by.iter().filter(|(_, base)| *base == version) {
+        users.push(
+            match clients.iter().find(|client| client.disk.id == *disk) {
+                Some(client) => format!("the disk of {} is based on it", name(client)),
+                None => format!("disk {disk} is based on it"),
+            },
+        );
+    }
+    Ok(users)
+}
+
+/// Runs file work on a thread that may wait.
+async fn on_thread<T, E>(
+    work: impl FnOnce() -> std::result::Result<T, E> + Send + 'static,
+) -> Result<T>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(OperationError::Refused(crate::daemon::chain(&error))),
+        Err(error) => Err(OperationError::Refused(error.to_string())),
+    }
+}

@@ -1,0 +1,47 @@
+-- Who made a version and of what, who writes the next one, and what was rolled out.
+
+ALTER TABLE image_versions ADD COLUMN parent BIGINT;
+
+ALTER TABLE image_versions ADD COLUMN comment VARCHAR(1024) NOT NULL DEFAULT '';
+
+ALTER TABLE image_versions ADD COLUMN author VARCHAR(191) NOT NULL DEFAULT '';
+
+-- Bytes that the layer holds beyond its parent; null for versions imported by earlier releases.
+ALTER TABLE image_versions ADD COLUMN layer_bytes BIGINT;
+
+-- 1: a new version of the image is booted as soon as it is published.
+ALTER TABLE clients ADD COLUMN follows_latest BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE client_groups ADD COLUMN follows_latest BIGINT NOT NULL DEFAULT 0;
+
+-- The maintenance client of an image. While there is one, it boots this version with the policy
+-- "maintenance", whatever is assigned to it.
+CREATE TABLE maintenance (
+    image_id VARCHAR(191) NOT NULL PRIMARY KEY REFERENCES images (id),
+    client_id VARCHAR(191) NOT NULL UNIQUE REFERENCES clients (id),
+    version_number BIGINT NOT NULL,
+    actor VARCHAR(191) NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- Roll-outs that can be taken back, counted for each image from 1.
+CREATE TABLE rollouts (
+    image_id VARCHAR(191) NOT NULL REFERENCES images (id),
+    number BIGINT NOT NULL,
+    version_number BIGINT NOT NULL,
+    actor VARCHAR(191) NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (image_id, number)
+);
+
+-- What a client or group was assigned before the roll-out.
+CREATE TABLE rollout_holders (
+    image_id VARCHAR(191) NOT NULL,
+    number BIGINT NOT NULL,
+    holder_kind VARCHAR(16) NOT NULL,
+    holder_id VARCHAR(191) NOT NULL,
+    before_image VARCHAR(191),
+    before_version BIGINT,
+    before_latest BIGINT NOT NULL,
+    PRIMARY KEY (image_id, number, holder_kind, holder_id)
+);

@@ -1,0 +1,125 @@
+//! Orders of `node` about the disk of a maintenance client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dess_model::{
+    ClientEntry, ClientId, ControlError, SealedStatus, SessionEnd, TargetReply, Timestamp,
+};
+
+use crate::control::{client_of, end_sessions, take_from_service, with_store};
+use crate::power::ELSEWHERE_SILENT;
+use crate::service::Service;
+use crate::sessions::Session;
+use crate::site::Site;
+
+/// How often it is looked whether a client that seems to be off says something.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Ends the writing of the client's maintenance overlay.
+pub(crate) async fn seal(
+    service: &Arc<Service>,
+    client: ClientId,
+) -> Result<TargetReply, ControlError> {
+    let entry = entry_of(service, client)?;
+    let disk = entry.disk.id;
+    let sessions = speaking(service, client).await;
+    if sessions > 0 {
+        return Err(ControlError::Running { client, sessions });
+    }
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    end_sessions(service, client, SessionEnd::Administrative).await?;
+    service.forget_unit(&entry.iscsi.target_iqn);
+    let sealed = with_store(service, client, move |room| {
+        let sealed = room.store.seal(disk)?;
+        room.boots.dropped(disk);
+        Ok(sealed)
+    })
+    .await?;
+    Ok(TargetReply::Sealed(SealedStatus {
+        disk,
+        generation: sealed.generation,
+        base: sealed.base,
+        changed_bytes: sealed.changed_bytes,
+    }))
+}
+
+/// Gives a sealed overlay back.
+pub(crate) async fn unseal(
+    service: &Arc<Service>,
+    client: ClientId,
+) -> Result<TargetReply, ControlError> {
+    let entry = entry_of(service, client)?;
+    let disk = entry.disk.id;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    with_store(service, client, move |room| room.store.unseal(disk)).await?;
+    Ok(TargetReply::Done)
+}
+
+/// Drops a sealed overlay of which a version was made.
+pub(crate) async fn release(
+    service: &Arc<Service>,
+    client: ClientId,
+) -> Result<TargetReply, ControlError> {
+    let entry = entry_of(service, client)?;
+    let disk = entry.disk.id;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    with_store(service, client, move |room| room.store.release(disk)).await?;
+    Ok(TargetReply::Done)
+}
+
+/// Drops what the maintenance client wrote.
+pub(crate) async fn discard(
+    service: &Arc<Service>,
+    client: ClientId,
+    force: bool,
+) -> Result<TargetReply, ControlError> {
+    let entry = entry_of(service, client)?;
+    let disk = entry.disk.id;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    take_from_service(service, &entry, force).await?;
+    with_store(service, client, move |room| {
+        if room.store.discard(disk)? {
+            room.boots.dropped(disk);
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(TargetReply::Done)
+}
+
+fn entry_of(service: &Service, client: ClientId) -> Result<ClientEntry, ControlError> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    client_of(room, client).map(|(_, entry)| entry)
+}
+
+/// How many sessions of the client are alive. A PC that was switched off leaves its sessions open, and systems that
+/// have nothing to do still ping: so those that were heard lately are listened to until they say something, or have been silent for
+/// [`ELSEWHERE_SILENT`].
+async fn speaking(service: &Service, client: ClientId) -> u32 {
+    let looked = Timestamp::now();
+    loop {
+        let count = |alive: &dyn Fn(&Session) -> bool| {
+            let sessions = service
+                .sessions
+                .matching(|session| session.client == Some(client) && alive(session));
+            u32::try_from(sessions.len()).unwrap_or(u32::MAX)
+        };
+        let spoke = count(&|session| session.counters.last_command() > looked);
+        let now = Timestamp::now();
+        let lately = count(&|session| {
+            let silent = now.millis_since(session.counters.last_command());
+            u128::from(silent) < ELSEWHERE_SILENT.as_millis()
+        });
+        if spoke > 0 || lately == 0 {
+            return spoke;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
