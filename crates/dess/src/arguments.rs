@@ -1,5 +1,7 @@
 //! The command line.
 
+mod image;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
 use dess_node::supervisor::protocol::ServiceName;
 use dess_target::Geometry;
 use ipnet::Ipv4Net;
+
+pub(crate) use image::{ImageCommand, RolloutArguments};
 
 use crate::limits::LimitArguments;
 
@@ -261,42 +265,6 @@ pub(crate) enum GroupCommand {
         /// The limits.
         #[command(flatten)]
         limits: LimitArguments,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum ImageCommand {
-    /// All images and their versions.
-    List,
-    /// Import a disk image (raw, qcow2, VHD, VHDX, VMDK, also packed with gzip or zstd) as a new image, or as the next version
-    /// of one.
-    Import {
-        /// File on this server, or `-` for standard input.
-        file: PathBuf,
-        /// Name of the image [default: the file's name].
-        #[arg(long)]
-        name: Option<String>,
-        /// Return at once; the management daemon goes on.
-        #[arg(long)]
-        detach: bool,
-    },
-    /// Write a version as a disk image of another program.
-    Export {
-        /// Image as name (its newest version) or name@version.
-        image: String,
-        /// File to make, or `-` for standard output.
-        file: PathBuf,
-        /// raw, qcow2, qcow2-compressed, vhd or vmdk [default: by the file's extension, else raw].
-        #[arg(long)]
-        format: Option<ExportFormat>,
-    },
-    /// Choose what clients boot from their next power-on.
-    Assign {
-        /// Image as name (its newest version) or name@version.
-        image: String,
-        /// Only this client: seat number, name, MAC address or id [default: all without their own].
-        #[arg(long)]
-        client: Option<String>,
     },
 }
 

@@ -160,6 +160,10 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
             },
             label: format!("windows11@{number}"),
             size_bytes: 256 << 30,
+            parent: None,
+            comment: String::new(),
+            author: String::new(),
+            layer_bytes: None,
             created: before(86_400 * (10 - i64::from(number))),
             groups: vec![],
             clients: if number == 3 { 22 } else { 0 },
@@ -175,6 +179,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
                 id: version().image,
                 name: "windows11".into(),
                 versions,
+                maintenance: None,
             }],
             groups: vec![GroupView {
                 id: GroupId(uuid(901).parse().unwrap()),

@@ -10,16 +10,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use dess_disk::DiskLint;
 use dess_model::JobId;
-use dess_node::operations::{AssignTo, ImageImport, JobState, JobView, Operations};
+use dess_node::operations::{
+    AssignTo, Follow, ImageImport, JobState, JobView, Operations, PublishOrder,
+};
 
+use super::version;
 use crate::arguments::ImageCommand;
-use crate::output::{self, ago, bytes, say, table};
+use crate::output::{self, ago, bytes, or_dash, say, table};
 
 use progress::ProgressLine;
 
 /// Instead of a file: standard input or output.
 const STANDARD: &str = "-";
-/// How often the progress of an import is shown.
+/// How often the progress of a job is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// After this long in the queue the person is told why nothing happens.
 const QUEUE_PATIENCE_POLLS: u32 = 20;
@@ -59,13 +62,37 @@ pub(super) async fn image(
             file,
             format,
         } => transfer::export(operations, &image, &file, format).await?,
-        ImageCommand::Assign { image, client } => {
-            let to = match &client {
-                None => AssignTo::DefaultGroup,
-                Some(text) => AssignTo::Client(operations.client_find(text).await?.id),
-            };
-            operations.image_assign(Some(&image), to).await?;
-            say!("{image} is booted from the next power-on");
+        ImageCommand::Assign {
+            image,
+            client,
+            latest,
+        } => assign(operations, &image, client.as_deref(), latest).await?,
+        ImageCommand::Maintain {
+            image,
+            client,
+            version,
+        } => version::maintain(operations, image, &client, version).await?,
+        ImageCommand::Publish {
+            image,
+            comment,
+            detach,
+        } => {
+            let order = PublishOrder { image, comment };
+            let job = operations.image_publish_start(order).await?;
+            conclude(operations, job, "published", detach, json).await?;
+        }
+        ImageCommand::Discard { image, force, yes } => {
+            version::discard(operations, &image, force, yes).await?;
+        }
+        ImageCommand::Rollout(arguments) => version::rollout(operations, arguments, json).await?,
+        ImageCommand::Rollback { image } => version::rollback(operations, &image, json).await?,
+        ImageCommand::Diff { one, other } => version::diff(operations, &one, &other, json).await?,
+        ImageCommand::Flatten { version, detach } => {
+            let job = operations.version_flatten_start(&version).await?;
+            conclude(operations, job, "flattened", detach, json).await?;
+        }
+        ImageCommand::Remove { version, yes } => {
+            version::remove(operations, &version, yes, json).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -76,18 +103,94 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
     if json {
         return output::json(&images);
     }
-    let mut rows = table(&["image", "size", "boots with", "age", "groups", "clients"]);
+    let mut rows = table(&[
+        "version",
+        "on",
+        "written",
+        "size",
+        "boots with",
+        "age",
+        "by",
+        "groups",
+        "clients",
+        "comment",
+    ]);
     for version in images.iter().flat_map(|image| &image.versions) {
         rows.add_row([
             version.label.clone(),
+            or_dash(version.parent.map(|parent| format!("@{}", parent.number))),
+            or_dash(version.layer_bytes.map(bytes)),
             bytes(version.size_bytes),
             output::or_dash(version.lint.as_ref().map(firmware)),
             ago(version.created),
+            version.author.clone(),
             version.groups.join(", "),
             version.clients.to_string(),
+            version.comment.clone(),
         ]);
     }
     say!("{rows}");
+    for image in &images {
+        if let Some(maintenance) = &image.maintenance {
+            say!(
+                "{}: seat {} ({}) maintains it on {}@{} for {}",
+                image.name,
+                maintenance.seat,
+                maintenance.name,
+                image.name,
+                maintenance.version.number,
+                ago(maintenance.since)
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn assign(
+    operations: &Operations,
+    image: &str,
+    client: Option<&str>,
+    latest: bool,
+) -> Result<()> {
+    let to = match client {
+        None => AssignTo::DefaultGroup,
+        Some(text) => AssignTo::Client(operations.client_find(text).await?.id),
+    };
+    let follow = match latest {
+        true => Follow::Latest,
+        false => Follow::Pinned,
+    };
+    operations.image_assign(Some(image), to, follow).await?;
+    say!("{image} is booted from the next power-on");
+    Ok(())
+}
+
+fn summary(view: &JobView) -> String {
+    match (&view.result, view.state) {
+        (Some(result), _) => format!("imported {result}"),
+        (None, _) => format!("job {} goes on: dess job list", view.id),
+    }
+}
+
+/// Waits for a job, unless nobody wants to, and says what it came to.
+pub(super) async fn conclude(
+    operations: &Operations,
+    job: JobId,
+    done: &str,
+    detach: bool,
+    json: bool,
+) -> Result<()> {
+    let view = match detach {
+        true => operations.job_get(job).await?,
+        false => follow(operations, job).await?,
+    };
+    if json {
+        return output::json(&view);
+    }
+    match (&view.result, view.state) {
+        (Some(result), JobState::Done) => say!("{done} {result}"),
+        _ => say!("job {} goes on: dess job list", view.id),
+    }
     Ok(())
 }
 
@@ -138,18 +241,8 @@ fn firmware(lint: &DiskLint) -> &'static str {
 fn finished(view: JobView) -> Result<JobView> {
     match view.state {
         JobState::Done => Ok(view),
-        JobState::Cancelled => bail!("the import was cancelled"),
-        _ => bail!(
-            "{}",
-            view.error.unwrap_or_else(|| "the import failed".to_owned())
-        ),
-    }
-}
-
-fn summary(view: &JobView) -> String {
-    match (&view.result, view.state) {
-        (Some(result), _) => format!("imported {result}"),
-        (None, _) => format!("job {} goes on: dess job list", view.id),
+        JobState::Cancelled => bail!("it was cancelled"),
+        _ => bail!("{}", view.error.unwrap_or_else(|| "it failed".to_owned())),
     }
 }
 

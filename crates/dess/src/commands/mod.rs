@@ -10,6 +10,7 @@ mod site;
 mod status;
 mod traffic;
 mod up;
+mod version;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

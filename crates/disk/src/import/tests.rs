@@ -231,7 +231,7 @@ fn the_formats_of_other_hypervisors_import_byte_for_byte() {
         let args = ["convert", "-f", "raw", "-O", format, "-o", options];
         qemu_img(&args, &[&source, &path]);
         let manifest = run(&room, 1, &path).unwrap_or_else(|error| panic!("{options}: {error}"));
-        assert_eq!(manifest.source.format, expected);
+        assert_eq!(manifest.source.unwrap().format, expected);
         assert_eq!(manifest.image_crc32c, crc32c::crc32c(&bytes), "{options}");
         let version = Version::open(&room.version_dir(1)).unwrap();
         assert!(read_all(&version) == bytes, "{options}");

@@ -393,6 +393,10 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
         }),
         TargetRequest::PowerOn { .. }
         | TargetRequest::Disconnect { .. }
+        | TargetRequest::Seal { .. }
+        | TargetRequest::Unseal { .. }
+        | TargetRequest::Release { .. }
+        | TargetRequest::Discard { .. }
         | TargetRequest::Remove { .. } => TargetReply::Done,
     }
 }
@@ -528,7 +532,7 @@ async fn an_unknown_image_is_named() {
     let site = site().await;
     let assigned = site
         .operations
-        .image_assign(Some("debian@3"), AssignTo::DefaultGroup)
+        .image_assign(Some("debian@3"), AssignTo::DefaultGroup, Follow::Pinned)
         .await;
     assert_eq!(text(assigned), "there is no image \"debian@3\"");
     let import = ImageImport {

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use dess_model::{BootPolicy, JobId};
-use dess_node::operations::{AssignTo, ClientView, ImageImport, OperationError};
+use dess_node::operations::{AssignTo, ClientView, Follow, ImageImport, OperationError};
 use serde::Deserialize;
 
 use super::note::NoteQuery;
@@ -191,7 +191,7 @@ pub(crate) async fn default_set(
 ) -> Result<Redirect, Problem> {
     member
         .operations(&app)
-        .image_assign(Some(&form.image), AssignTo::DefaultGroup)
+        .image_assign(Some(&form.image), AssignTo::DefaultGroup, Follow::Pinned)
         .await?;
     let label = encode(&form.image);
     Ok(Redirect::to(&format!("/images?done=default&on={label}")))
