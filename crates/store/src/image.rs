@@ -13,6 +13,8 @@ pub struct ImageRecord {
     pub id: ImageId,
     /// Name, unique.
     pub name: String,
+    /// Highest number that one of its versions has or had; raised with each version.
+    pub last_version: u32,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -44,7 +46,8 @@ impl Tx {
     /// # Errors
     /// If the database cannot be read.
     pub async fn image_list(&mut self) -> Result<Vec<ImageRecord>, StoreError> {
-        let statement = query("SELECT id, name, created_at FROM images ORDER BY name");
+        let statement =
+            query("SELECT id, name, last_version, created_at FROM images ORDER BY name");
         let rows = self.fetch_all("list images", statement).await?;
         rows.iter()
             .map(|row| {
@@ -52,6 +55,7 @@ impl Tx {
                 Ok(ImageRecord {
                     id: row.parsed("id")?,
                     name: row.text("name")?,
+                    last_version: row.number("last_version")?,
                     created: row.time("created_at")?,
                 })
             })
@@ -63,10 +67,12 @@ impl Tx {
     /// # Errors
     /// If the name is taken, or the database cannot be written.
     pub async fn image_insert(&mut self, image: &ImageRecord) -> Result<(), StoreError> {
-        let statement = query("INSERT INTO images (id, name, created_at) VALUES (?, ?, ?)")
-            .bind(image.id.to_string())
-            .bind(image.name.clone())
-            .bind(image.created.0);
+        let statement =
+            query("INSERT INTO images (id, name, last_version, created_at) VALUES (?, ?, ?, ?)")
+                .bind(image.id.to_string())
+                .bind(image.name.clone())
+                .bind(i64::from(image.last_version))
+                .bind(image.created.0);
         self.execute("add an image", statement).await.map(drop)
     }
 
@@ -118,7 +124,13 @@ impl Tx {
         .bind(version.author.clone())
         .bind(version.layer_bytes.map(count_of))
         .bind(version.created.0);
-        self.execute("add an image version", statement)
+        self.execute("add an image version", statement).await?;
+        let number = i64::from(version.version.number);
+        let raise = query("UPDATE images SET last_version = ? WHERE id = ? AND last_version < ?")
+            .bind(number)
+            .bind(version.version.image.to_string())
+            .bind(number);
+        self.execute("count the versions of an image", raise)
             .await
             .map(drop)
     }

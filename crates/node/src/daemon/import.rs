@@ -75,15 +75,9 @@ async fn next_version(shared: &Shared, job: &JobRecord) -> Result<VersionRef, St
     let images = tx.image_list().await?;
     let known = images.iter().find(|image| image.name == job.subject);
     let image = known.map_or(ImageId(job.id.0), |image| image.id);
-    let versions = tx.version_list().await?;
-    let newest = versions
-        .iter()
-        .filter(|record| record.version.image == image)
-        .map(|record| record.version.number)
-        .max();
     Ok(VersionRef {
         image,
-        number: newest.unwrap_or(0) + 1,
+        number: known.map_or(0, |image| image.last_version) + 1,
     })
 }
 
@@ -128,6 +122,7 @@ impl Imported {
             tx.image_insert(&ImageRecord {
                 id: self.version.image,
                 name: name.to_owned(),
+                last_version: 0,
                 created: self.created,
             })
             .await?;

@@ -93,6 +93,8 @@ struct Known {
     /// The version that the maintenance client writes on.
     base: VersionRef,
     numbers: Vec<u32>,
+    /// The highest one that a version of the image has or had.
+    last: u32,
 }
 
 impl Known {
@@ -108,8 +110,11 @@ impl Known {
             return Ok(None);
         };
         let versions = tx.version_list().await?;
+        let images = tx.image_list().await?;
+        let image = images.iter().find(|image| image.id == payload.image);
         Ok(Some(Self {
             disk: client.disk.id,
+            last: image.map_or(0, |image| image.last_version),
             base: maintenance.version,
             numbers: versions
                 .into_iter()
@@ -140,11 +145,10 @@ impl Known {
             })
     }
 
-    /// Above all numbers that are known or lie in the store.
+    /// Above all numbers that the image has or had, known or not.
     fn next_number(&self, images: &Path) -> u32 {
         let stored = version_numbers(images, self.base.image).unwrap_or_default();
-        let highest = self.numbers.iter().chain(&stored).max();
-        highest.map_or(1, |number| number + 1)
+        stored.into_iter().fold(self.last, u32::max) + 1
     }
 }
 

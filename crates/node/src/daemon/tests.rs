@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 
+mod maintenance;
+
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 0x10]);
 const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 77, 0, 105);
 

@@ -620,3 +620,191 @@ async fn limits_of_clients_and_groups_reach_the_data_path_and_go_again() {
     let nobody = text(operations.group_limit("nobody", limits).await);
     assert_eq!(nobody, "there is no group \"nobody\"");
 }
+
+/// A site with three clients on `win@1` of two versions, without files.
+async fn site_with_versions() -> (Site, Vec<ClientId>) {
+    let site = site().await;
+    let mut clients = Vec::new();
+    for last in 1..=3 {
+        clients.push(
+            site.operations
+                .client_add(new_client(last))
+                .await
+                .unwrap()
+                .id,
+        );
+    }
+    let image = dess_model::ImageId(Uuid::now_v7());
+    let store = site.operations.store().await.unwrap();
+    store
+        .transact(|mut tx| async move {
+            tx.image_insert(&dess_store::ImageRecord {
+                id: image,
+                name: "win".into(),
+                last_version: 0,
+                created: Timestamp(1),
+            })
+            .await?;
+            for number in 1..=3 {
+                tx.version_insert(&dess_store::VersionRecord {
+                    version: dess_model::VersionRef { image, number },
+                    directory: format!("{}/{number}", image.simple()),
+                    size_bytes: 1 << 30,
+                    parent: (number > 1).then(|| number - 1),
+                    comment: String::new(),
+                    author: String::new(),
+                    layer_bytes: None,
+                    created: Timestamp(1),
+                })
+                .await?;
+            }
+            Result::Ok(())
+        })
+        .await
+        .unwrap();
+    let assign =
+        site.operations
+            .image_assign(Some("win@1"), AssignTo::DefaultGroup, Follow::Pinned);
+    assign.await.unwrap();
+    (site, clients)
+}
+
+impl Site {
+    /// Numbers of the versions that the clients boot, in seat order.
+    fn booted(&self) -> Vec<u32> {
+        let snapshot = SnapshotReader::new(self.paths.snapshot())
+            .current()
+            .unwrap();
+        let booted = |client: &dess_model::ClientEntry| client.version.unwrap().number;
+        snapshot.clients.iter().map(booted).collect()
+    }
+}
+
+#[tokio::test]
+async fn some_seats_come_first_then_the_rest_and_one_order_takes_it_back() {
+    let (site, clients) = site_with_versions().await;
+    let operations = &site.operations;
+    let some = RolloutTo::Clients(vec![clients[0]]);
+    let view = operations.image_rollout("win@2", some).await.unwrap();
+    assert_eq!(
+        (view.clients, &*view.names),
+        (1, &["1 (PC-01)".to_owned()][..])
+    );
+    assert_eq!(site.booted(), [2, 1, 1]);
+    let view = operations
+        .image_rollout("win@2", RolloutTo::All)
+        .await
+        .unwrap();
+    assert_eq!(view.clients, 2);
+    assert_eq!(site.booted(), [2, 2, 2]);
+    let inherits = operations.client_get(clients[0]).await.unwrap();
+    assert!(
+        inherits.image.unwrap().inherited,
+        "the first seat is like the rest again"
+    );
+    let view = operations.image_rollback("win").await.unwrap();
+    assert_eq!((&*view.label, view.clients), ("win@2", 3));
+    assert_eq!(site.booted(), [1, 1, 1]);
+    let nothing = text(operations.image_rollback("win").await);
+    assert_eq!(nothing, "no roll-out of win can be taken back");
+}
+
+#[tokio::test]
+async fn roll_outs_are_taken_back_one_after_the_other_and_spare_what_was_assigned_since() {
+    let (site, clients) = site_with_versions().await;
+    let operations = &site.operations;
+    operations
+        .image_rollout("win@2", RolloutTo::All)
+        .await
+        .unwrap();
+    operations
+        .image_rollout("win@3", RolloutTo::Clients(clients.clone()))
+        .await
+        .unwrap();
+    assert_eq!(site.booted(), [3, 3, 3]);
+    let own = AssignTo::Client(clients[1]);
+    operations
+        .image_assign(Some("win@1"), own, Follow::Pinned)
+        .await
+        .unwrap();
+    operations.image_rollback("win").await.unwrap();
+    assert_eq!(site.booted(), [2, 1, 2]);
+    operations.image_rollback("win").await.unwrap();
+    assert_eq!(site.booted(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_image_has_one_maintenance_client_and_a_client_maintains_one_image() {
+    let (site, clients) = site_with_versions().await;
+    let operations = &site.operations;
+    operations
+        .image_maintain("win@2", clients[1])
+        .await
+        .unwrap();
+    let second = text(operations.image_maintain("win", clients[0]).await);
+    assert_eq!(
+        second,
+        "seat 2 (PC-02) is the maintenance client of win@2 already; publish or discard that first"
+    );
+    let view = operations.client_get(clients[1]).await.unwrap();
+    assert_eq!(view.policy, BootPolicy::Maintenance);
+    assert_eq!(view.image.unwrap().label, "win@2");
+    let entry = site.entry(clients[1]);
+    assert_eq!(
+        (entry.policy, entry.version.unwrap().number),
+        (BootPolicy::Maintenance, 2)
+    );
+    for refused in [
+        text(operations.client_reset(clients[1], true).await),
+        text(operations.client_remove(clients[1], true).await),
+    ] {
+        assert_eq!(
+            refused,
+            "it is the maintenance client of win@2; publish or discard that first"
+        );
+    }
+    let order = || PublishOrder {
+        image: "win".into(),
+        comment: String::new(),
+    };
+    let down = text(operations.image_publish_start(order()).await);
+    assert!(down.contains("the iSCSI service does not run"), "{down}");
+    let running = Target::answering(&site.paths, |request| match request {
+        TargetRequest::Seal { client }
+        | TargetRequest::Discard {
+            client,
+            force: false,
+        } => TargetReply::Error(ControlError::Running {
+            client: *client,
+            sessions: 1,
+        }),
+        _ => TargetReply::Done,
+    });
+    for refused in [
+        text(operations.image_publish_start(order()).await),
+        text(operations.image_discard("win", false).await),
+    ] {
+        assert_eq!(
+            refused,
+            "the maintenance client, seat 2 (PC-02), is running; shut it down first"
+        );
+    }
+    assert!(operations.job_list(10).await.unwrap().is_empty());
+    operations.image_discard("win", true).await.unwrap();
+    drop(running);
+    assert_eq!(site.entry(clients[1]).policy, BootPolicy::Volatile);
+    operations.image_maintain("win", clients[0]).await.unwrap();
+}
+
+#[tokio::test]
+async fn maintenance_is_no_policy_to_choose() {
+    let (site, clients) = site_with_versions().await;
+    let change = ClientChange {
+        policy: Some(Some(BootPolicy::Maintenance)),
+        ..ClientChange::default()
+    };
+    let refused = text(site.operations.client_set(clients[0], change).await);
+    assert!(refused.contains("dess image maintain"), "{refused}");
+    let policy = site.operations.default_policy_set(BootPolicy::Maintenance);
+    assert!(policy.await.is_err());
+}

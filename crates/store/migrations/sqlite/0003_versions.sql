@@ -1,5 +1,11 @@
 -- Who made a version and of what, who writes the next one, and what was rolled out.
 
+-- Highest number that a version of the image has or had: numbers are not given again.
+ALTER TABLE images ADD COLUMN last_version BIGINT NOT NULL DEFAULT 0;
+
+UPDATE images SET last_version =
+    COALESCE((SELECT MAX(number) FROM image_versions WHERE image_id = images.id), 0);
+
 ALTER TABLE image_versions ADD COLUMN parent BIGINT;
 
 ALTER TABLE image_versions ADD COLUMN comment VARCHAR(1024) NOT NULL DEFAULT '';
