@@ -175,7 +175,7 @@ impl DiskDirectory {
             };
             if entry.generation < current.generation {
                 self.rename(&entry, prefix)?;
-                kept |= prefix == "kept";
+                kept |= matches!(prefix, "kept" | "parked");
             }
         }
         match kept {

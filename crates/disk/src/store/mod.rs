@@ -401,7 +401,7 @@ impl DiskStore {
         }
         // The process that made it current may have died before the names were durable.
         let directory = self.directory(id);
-        if found.kind == OverlayKind::Persistent || directory.keeps_persistent()? {
+        if found.kind.is_durable() || directory.keeps_persistent()? {
             directory.sync_names()?;
         }
         retire(open);

@@ -243,6 +243,7 @@ async fn watch_sessions(shared: Arc<Shared>, sessions: mpsc::Sender<Vec<SessionS
             Ok(TargetReply::Status {
                 sessions: open,
                 disks,
+                ..
             }) => {
                 publish::reconcile(&shared, &disks).await;
                 if sessions.send(open).await.is_err() {

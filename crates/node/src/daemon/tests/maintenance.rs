@@ -114,7 +114,13 @@ impl Room {
             comment: "새 게임".into(),
         };
         let id = self.site.operations.image_publish_start(order).await;
-        job_end(&self.site, id.unwrap()).await
+        let job = job_end(&self.site, id.unwrap()).await;
+        eventually("the snapshot says so", || async {
+            let site = self.site.operations.site().await.unwrap().unwrap();
+            (self.site.snapshot()?.revision >= site.revision).then_some(())
+        })
+        .await;
+        job
     }
 
     async fn maintain(&self) {
@@ -173,6 +179,7 @@ fn answer(store: &DiskStore, snapshot: &SiteSnapshot, request: &TargetRequest) -
         _ => Ok(TargetReply::Status {
             sessions: vec![],
             disks: vec![],
+            clients: vec![],
         }),
     };
     done.unwrap_or_else(|error| {
