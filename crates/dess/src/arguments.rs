@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use dess_disk::ExportFormat;
 use dess_model::{AddressRange, BootPolicy, DhcpMode, MacAddr, Registration};
 use dess_node::supervisor::protocol::ServiceName;
 use dess_target::Geometry;

@@ -337,6 +337,7 @@ fn found_on(disk: &Disk) -> Found {
     let policy = match disk.descriptor().kind {
         OverlayKind::Volatile => BootPolicy::Volatile,
         OverlayKind::Persistent => BootPolicy::Persistent,
+        OverlayKind::Maintenance => BootPolicy::Maintenance,
     };
     Found::Content(policy, tags(&read_all(disk)))
 }

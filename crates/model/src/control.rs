@@ -4,9 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ClientCounters, ClientId, DiskId, LoginKind, TcpCounters, Timestamp, VersionRef,
-};
+use crate::{ClientCounters, ClientId, DiskId, LoginKind, TcpCounters, Timestamp, VersionRef};
 
 /// What `boot`, `node` and the CLI may ask of the iSCSI service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

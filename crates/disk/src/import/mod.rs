@@ -138,8 +138,11 @@ pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
         }
         for version in entries(&image)? {
             let name = version.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| RUBBISH_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-                && !checkpoint::is_fresh(&version)
+            if name.is_some_and(|name| {
+                RUBBISH_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+            }) && !checkpoint::is_fresh(&version)
                 && lock(&version)
                     .map_err(ImportError::store("lock", &version))?
                     .is_some()

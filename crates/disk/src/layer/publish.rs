@@ -95,6 +95,7 @@ pub fn publish(
         data_blocks: sealed.map.held(),
         created: request.created,
         source: None,
+        lint: None,
         overlay: Some(sealed.source),
         comment: request.comment.clone(),
         author: request.author.clone(),
