@@ -16,7 +16,7 @@ use crate::device::BlockDevice;
 use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::files::StoreFile;
-use crate::overlay::{DATA_FILE, OverlayDescriptor, OverlayKind};
+use crate::overlay::{AfterFailure, DATA_FILE, OverlayDescriptor, OverlayKind};
 use crate::version;
 
 /// A maintenance overlay that nobody writes any more.
@@ -59,7 +59,7 @@ impl DiskStore {
         let Some(found) = found.filter(|found| found.kind == OverlayKind::Maintenance) else {
             return Err(DiskError::NoMaintenance { disk });
         };
-        let powered = self.open_existing(disk, &found, &mut open)?;
+        let powered = self.open_existing(disk, &found, &mut open, AfterFailure::ReadOnly)?;
         let flushed = powered.disk.flush();
         flushed.map_err(DiskError::store("flush", &found.path))?;
         retire(&mut open);
@@ -188,7 +188,10 @@ impl DiskStore {
         directory.rename(&entry, prefix_of(OverlayKind::Persistent))?;
         directory.sync()?;
         match directory.current()? {
-            Some(found) => self.open_existing(spec.disk, &found, open).map(Some),
+            Some(found) => {
+                let after = AfterFailure::FromLastFlush;
+                self.open_existing(spec.disk, &found, open, after).map(Some)
+            }
             None => Ok(None),
         }
     }

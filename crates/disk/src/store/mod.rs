@@ -180,7 +180,8 @@ impl DiskStore {
         }
         match directory.current()? {
             Some(found) if kind == OverlayKind::Maintenance && found.kind == kind => {
-                return self.open_existing(spec.disk, &found, &mut open);
+                let after = AfterFailure::FromLastFlush;
+                return self.open_existing(spec.disk, &found, &mut open, after);
             }
             None if kind == OverlayKind::Persistent => {
                 if let Some(powered) = self.take_up_parked(spec, &mut open)? {

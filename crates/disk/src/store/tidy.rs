@@ -20,7 +20,7 @@ use crate::files;
 use crate::map_file::MapKind;
 use crate::overlay::durable::DurableMap;
 use crate::overlay::live::{LiveMap, failure_path, live_path};
-use crate::overlay::{DATA_FILE, MAP_FILE, OverlayDescriptor, OverlayKind};
+use crate::overlay::{DATA_FILE, MAP_FILE, OverlayDescriptor};
 
 enum Job {
     Tidy(DiskId),
@@ -194,7 +194,7 @@ fn archive_map(directory: &Path, live: &Path) -> Result<(), DiskError> {
         let words = LiveMap::open_any_boot(live, &descriptor.map_header(MapKind::Live))
             .and_then(|map| map.map_or(Ok(Vec::new()), |map| map.words()))
             .map_err(DiskError::store("read", live))?;
-        if descriptor.kind == OverlayKind::Persistent {
+        if descriptor.kind.is_durable() {
             let path = directory.join(DATA_FILE);
             DataFile::open_read_only(&path)
                 .and_then(|data| data.sync_data())
