@@ -7,7 +7,7 @@ use dess_model::{DhcpMode, EventKind, MacAddr, MalformedTally, PeerTally, Timest
 
 use crate::answer;
 use crate::call::{self, Call};
-use crate::lease::{Ahead, Binding, LeaseTable};
+use crate::lease::{Binding, LeaseTable};
 use crate::malformed;
 use crate::message::{Message, MessageType, Operation};
 use crate::option::code;
@@ -58,13 +58,10 @@ pub struct Transmit {
 /// What follows from one datagram.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The answer. If there are records, it must not leave before they are on disk.
+    /// The answer. If there are records, it must not leave before they are in the lease file.
     pub transmit: Option<Transmit>,
     /// Changes of leases for the journal, in order.
     pub records: Vec<Binding>,
-    /// The lease that the client was just offered, to be written meanwhile; the answer does not
-    /// wait for it.
-    pub ahead: Option<Ahead>,
     /// Events for `node`.
     pub events: Vec<EventKind>,
 }
@@ -110,6 +107,13 @@ impl Exchange {
             troubles: Recent::new(TROUBLE_MS),
             refusals: PeerTally::default(),
         }
+    }
+
+    /// Tells that the last leases given before the start may be missing: until then, an address
+    /// that is nobody's goes to a client that asks for this very one, and to any other only after
+    /// a probe found it unused (behind a relay agent there are no probes).
+    pub fn doubt(&mut self, until: Timestamp) {
+        self.supply.doubt(until);
     }
 
     /// Takes a new revision of the site into force; leases stay.
@@ -216,8 +220,8 @@ impl Exchange {
         }
     }
 
-    /// The result of a probe: who uses the address. An address in use is quarantined; the
-    /// returned record goes to the journal.
+    /// The result of a probe: who uses the address. An address in use is quarantined, or, if the
+    /// occupant's lease may have been lost, leased to it; the returned record goes to the journal.
     pub fn handle_probe(
         &mut self,
         now: Timestamp,
@@ -248,14 +252,18 @@ impl Exchange {
         let hint = call.request.options.address(code::REQUESTED_ADDRESS);
         let now = call.arrival.now;
         self.tell_of_taken_reservation(call);
-        let Some(ahead) = self.supply.offer(now, call, hint) else {
-            self.complain(now, || {
-                format!("no address left in {} for a client", call.subnet.network)
-            });
+        let Some(address) = self.supply.offer(now, call, hint) else {
+            let network = call.subnet.network;
+            if self.supply.in_doubt(now, call) {
+                self.complain(now, || {
+                    format!("no address of {network} is probed yet; a client must ask again")
+                });
+            } else {
+                self.complain(now, || format!("no address left in {network} for a client"));
+            }
             return Outcome::default();
         };
         let mut reply = answer::reply(call.request, MessageType::Offer, call.server_id);
-        let address = ahead.lease.address;
         reply.yiaddr = address;
         let boot_file = call.fill(&mut reply, true);
         let mut events = Vec::new();
@@ -267,9 +275,7 @@ impl Exchange {
             architecture: call.requester.architecture,
             boot_file,
         });
-        let mut outcome = call.send(reply, call.destination());
-        outcome.ahead = Some(ahead);
-        outcome.with_events(events)
+        call.send(reply, call.destination()).with_events(events)
     }
 
     fn handle_request(&mut self, call: &Call<'_>) -> Outcome {

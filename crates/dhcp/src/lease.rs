@@ -13,8 +13,7 @@ use dess_model::{MacAddr, Timestamp};
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BindingState {
-    /// Offered and held for the client; in memory only (what the disk has of it is a lease, see
-    /// [`Ahead`]).
+    /// Offered and held for the client; in memory only.
     Offered,
     /// Leased. After `expires_at` the address goes to others only when the pool is used up.
     Leased,
@@ -40,16 +39,6 @@ impl Binding {
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires_at
     }
-}
-
-/// A lease whose client was offered its address and may ask for it at any moment. It can be
-/// written before that, so that the ACK need not wait for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead {
-    /// The lease, with the latest end that an ACK may tell while the offer is held.
-    pub lease: Binding,
-    /// Until when the offer is held; none if the client has the address already.
-    pub held_until: Option<Timestamp>,
 }
 
 /// All bindings; at most one per address and, quarantine apart, one per network card.

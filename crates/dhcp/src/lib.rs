@@ -29,7 +29,7 @@ pub mod server;
 
 pub use error::{DecodeError, TooLong};
 pub use exchange::{Arrival, CLIENT_PORT, Exchange, Outcome, PROXY_PORT, SERVER_PORT, Transmit};
-pub use lease::{Ahead, Binding, BindingState, LeaseTable};
+pub use lease::{Binding, BindingState, LeaseTable};
 pub use message::{MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, Message, MessageType, Operation};
 pub use option::Options;
 pub use phase::{BootClass, Requester};

@@ -76,19 +76,13 @@ impl Pool {
         leases: &LeaseTable,
         usable: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<Taken> {
-        let free = |address| leases.by_address(address).is_none_or(|b| !b.is_live(now));
-        while let Some((address, probed_at)) = self.ready.pop_front() {
-            if !free(address) || !usable(address) {
-                continue;
-            }
-            if now.0 - probed_at.0 < READY_MS {
-                return Some(Taken {
-                    address,
-                    probed: true,
-                });
-            }
-            self.recycle(address, Timestamp(0));
+        if let Some(address) = self.take_probed(now, leases, &usable) {
+            return Some(Taken {
+                address,
+                probed: true,
+            });
         }
+        let free = |address| leases.by_address(address).is_none_or(|b| !b.is_live(now));
         let address = self
             .take_unprobed(now, leases, &usable)
             .or_else(|| self.take_probing(free, &usable))?;
@@ -96,6 +90,26 @@ impl Pool {
             address,
             probed: false,
         })
+    }
+
+    /// As [`take`](Self::take), but only one that a probe found unused a short while ago.
+    pub(crate) fn take_probed(
+        &mut self,
+        now: Timestamp,
+        leases: &LeaseTable,
+        usable: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
+        while let Some((address, probed_at)) = self.ready.pop_front() {
+            let live = leases.by_address(address).is_some_and(|b| b.is_live(now));
+            if live || !usable(address) {
+                continue;
+            }
+            if now.0 - probed_at.0 < READY_MS {
+                return Some(address);
+            }
+            self.recycle(address, Timestamp(0));
+        }
+        None
     }
 
     /// Takes this very address, if a probe found it unused a short while ago.

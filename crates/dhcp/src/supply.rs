@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use dess_model::{MacAddr, Timestamp};
+use dess_model::{MacAddr, Subnet, Timestamp};
 
 use crate::call::Call;
-use crate::lease::{Ahead, Binding, BindingState, LeaseTable};
+use crate::lease::{Binding, BindingState, LeaseTable};
 use crate::pool::Pool;
 use crate::site::{SiteIndex, is_host};
 
@@ -20,6 +20,8 @@ pub(crate) struct Supply {
     leases: LeaseTable,
     /// One per subnet of the site, by position.
     pools: Vec<Option<Pool>>,
+    /// Until when leases may be missing that were given before the start.
+    doubt_until: Timestamp,
 }
 
 impl Supply {
@@ -27,7 +29,17 @@ impl Supply {
         Self {
             leases,
             pools: Vec::new(),
+            doubt_until: Timestamp(0),
         }
+    }
+
+    pub(crate) fn doubt(&mut self, until: Timestamp) {
+        self.doubt_until = until;
+    }
+
+    /// True if an address may be somebody's though no lease tells so, and a probe can tell.
+    pub(crate) fn in_doubt(&self, now: Timestamp, call: &Call<'_>) -> bool {
+        now < self.doubt_until && on_link(call.subnet, call.arrival.local)
     }
 
     pub(crate) fn leases(&self) -> &LeaseTable {
@@ -56,33 +68,24 @@ impl Supply {
         now: Timestamp,
         call: &Call<'_>,
         hint: Option<Ipv4Addr>,
-    ) -> Option<Ahead> {
+    ) -> Option<Ipv4Addr> {
         let mac = call.request.chaddr;
         let address = self
-            .known_address(now, call)
+            .known_address(now, call, hint)
             .or_else(|| hint.filter(|&address| self.take_wish(now, call, address)))
             .or_else(|| self.take(now, call))?;
-        let until = Timestamp(now.0 + OFFER_MS);
-        let lease = Binding {
-            address,
-            mac,
-            state: BindingState::Leased,
-            expires_at: Timestamp(until.0 + lease_ms(call)),
-        };
         let held = self.leases.by_address(address);
         let has_it =
             held.is_some_and(|b| b.mac == mac && b.state == BindingState::Leased && b.is_live(now));
         if !has_it {
             self.put(Binding {
+                address,
+                mac,
                 state: BindingState::Offered,
-                expires_at: until,
-                ..lease
+                expires_at: Timestamp(now.0 + OFFER_MS),
             });
         }
-        Some(Ahead {
-            lease,
-            held_until: (!has_it).then_some(until),
-        })
+        Some(address)
     }
 
     /// Leases the address to the client if it may have it. `in_use`: the client already works
@@ -151,8 +154,7 @@ impl Supply {
         let mut wanted = Vec::new();
         for (at, pool) in self.pools.iter_mut().enumerate() {
             let subnet = site.subnet(at);
-            let on_link = local.iter().any(|address| subnet.network.contains(address));
-            if let Some(pool) = pool.as_mut().filter(|_| on_link) {
+            if let Some(pool) = pool.as_mut().filter(|_| on_link(subnet, local)) {
                 let usable = |address| site.is_poolable(subnet, address);
                 wanted.extend(pool.wanted_probes(now, &self.leases, usable));
             }
@@ -181,18 +183,42 @@ impl Supply {
             .leases
             .by_address(address)
             .is_some_and(|b| b.is_live(now));
-        (known && !leased).then(|| self.put_quarantined(now, address, occupant))
+        if !known || leased {
+            return None;
+        }
+        let has_lease = self.leases.by_mac(occupant).is_some_and(|b| b.is_live(now));
+        if now < self.doubt_until && !has_lease {
+            // Most likely its lease is the one that is missing. Refused, a PC would lose its disk.
+            let binding = Binding {
+                address,
+                mac: occupant,
+                state: BindingState::Leased,
+                expires_at: self.doubt_until,
+            };
+            self.put(binding);
+            return Some(binding);
+        }
+        Some(self.put_quarantined(now, address, occupant))
     }
 
-    /// The reservation, else the former address, if the client can have it now.
-    fn known_address(&self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+    /// The reservation, else the former address, if the client can have it now. In doubt,
+    /// somebody may have got the former one since, unless the client still knows it.
+    fn known_address(
+        &mut self,
+        now: Timestamp,
+        call: &Call<'_>,
+        hint: Option<Ipv4Addr>,
+    ) -> Option<Ipv4Addr> {
         let mac = call.request.chaddr;
         if let Some(reserved) = self.reservation(now, call) {
             return Some(reserved);
         }
-        let former = self.leases.by_mac(mac)?.address;
-        (call.site.is_poolable(call.subnet, former) && self.leases.is_free_for(former, mac, now))
-            .then_some(former)
+        let former = *self.leases.by_mac(mac)?;
+        let address = former.address;
+        let fits = call.site.is_poolable(call.subnet, address)
+            && self.leases.is_free_for(address, mac, now);
+        let certain = former.is_live(now) || !self.in_doubt(now, call) || hint == Some(address);
+        (fits && (certain || self.take_ready(now, call, address))).then_some(address)
     }
 
     /// The client's reserved address, if it lies in the subnet and nobody still has a lease on it.
@@ -204,26 +230,35 @@ impl Supply {
 
     /// True if the client gets the address it wishes for: one of the pool, nobody's, not even
     /// formerly. Only a probed one: the client may have it from another server, and so may
-    /// another machine.
+    /// another machine. In doubt it is most likely the client's own.
     fn take_wish(&mut self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr) -> bool {
         if !call.site.is_poolable(call.subnet, address) {
             return false;
         }
+        let mac = call.request.chaddr;
+        if self.in_doubt(now, call) {
+            return self.leases.is_free_for(address, mac, now);
+        }
         match self.leases.by_address(address) {
-            Some(binding) => binding.mac == call.request.chaddr && !binding.is_live(now),
-            None => self
-                .pools
-                .get_mut(call.subnet_at)
-                .and_then(Option::as_mut)
-                .is_some_and(|pool| pool.take_ready(now, address)),
+            Some(binding) => binding.mac == mac && !binding.is_live(now),
+            None => self.take_ready(now, call, address),
         }
     }
 
+    /// Takes this very address, if a probe found it unused a short while ago.
+    fn take_ready(&mut self, now: Timestamp, call: &Call<'_>, address: Ipv4Addr) -> bool {
+        let pool = self.pools.get_mut(call.subnet_at).and_then(Option::as_mut);
+        pool.is_some_and(|pool| pool.take_ready(now, address))
+    }
+
     fn take(&mut self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+        let in_doubt = self.in_doubt(now, call);
         let pool = self.pools.get_mut(call.subnet_at)?.as_mut()?;
-        let taken = pool.take(now, &self.leases, |address| {
-            call.site.is_poolable(call.subnet, address)
-        })?;
+        let usable = |address| call.site.is_poolable(call.subnet, address);
+        if in_doubt {
+            return pool.take_probed(now, &self.leases, usable);
+        }
+        let taken = pool.take(now, &self.leases, usable)?;
         if !taken.probed {
             tracing::debug!(
                 lease.address = %taken.address,
@@ -290,6 +325,11 @@ impl Supply {
             }
         }
     }
+}
+
+/// True if the subnet is that of an interface with these addresses: its machines can be probed.
+fn on_link(subnet: &Subnet, local: &[Ipv4Addr]) -> bool {
+    local.iter().any(|address| subnet.network.contains(address))
 }
 
 fn lease_ms(call: &Call<'_>) -> i64 {

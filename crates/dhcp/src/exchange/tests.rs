@@ -1,6 +1,7 @@
 //! Packet traces in simulated time.
 
 mod boot;
+mod doubt;
 mod lease;
 mod proxy;
 

@@ -1,282 +1,193 @@
-//! Group commit: answers that give a lease leave only after the lease is on disk.
+//! Group commit: an answer that gives a lease leaves when the lease is in the lease file, and the
+//! file is synced right after that.
 //!
-//! One thread owns the journal. While it waits for the disk, requests queue up; the next sync
-//! takes all of them at once, so the rate does not depend on how slow a sync is.
-//!
-//! Two things spare most answers that wait. A lease is written when its address is offered, and
-//! is on disk when the client asks for it (or nearly so: then the ACK waits for that sync and no
-//! other). And it is written with a longer end than its client was told, so that the next requests
-//! of the same client (a PC asks three times per boot, and renews) find it on disk; after a
-//! restart such an address merely stays reserved for a while longer. What is on disk and what is
-//! under way is kept by the [`Ledger`].
+//! What was written survives the process, killed or not. A power cut can take what the sync under
+//! way has not reached: some tenths of a millisecond on an idle disk. One thread syncs, again and
+//! again while there is something unsynced, so the rate does not depend on how slow a sync is;
+//! writing beside it does not wait for it (the space is there already).
 //!
 //! If the disk refuses (full, broken), the error is logged and the answers leave all the same: a
-//! room that boots with leases in memory only beats one that does not boot.
+//! room that boots with leases in memory only beats one that does not boot. The whole file is
+//! then written anew, once a minute until that succeeds: after a failed sync the kernel takes
+//! what it could not write for written.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dess_model::host::EventSender;
-use dess_model::{EventKind, PeerTally, Timestamp};
+use dess_model::EventKind;
 use tokio::net::UdpSocket;
 
 use super::journal::Journal;
-use super::ledger::{Ledger, Position};
-use super::transmit;
+use super::{JournalError, transmit};
 use crate::Exchange;
-use crate::exchange::Transmit;
-use crate::lease::{Ahead, Binding, BindingState};
+use crate::exchange::Outcome;
+use crate::lease::{Binding, BindingState};
+use crate::record::Session;
 
-/// Most requests waiting for the disk; more are dropped (clients ask again).
-const WAITING_MAX: usize = 8192;
-/// Most requests in one sync.
-const BATCH_MAX: usize = 2048;
-/// How often a failing disk is logged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often a failing disk is logged and tried anew.
+const RETRY_EVERY: Duration = Duration::from_secs(60);
 
-/// What one request leaves to be done when its leases are durable.
-pub(crate) struct Commit {
-    pub(crate) records: Vec<Binding>,
-    pub(crate) transmit: Option<(Arc<UdpSocket>, Transmit)>,
-    pub(crate) events: Vec<EventKind>,
-}
-
-/// What waits for the disk.
-struct Waiting {
-    /// To be written, at positions up to `at`.
-    writes: Vec<Binding>,
-    at: Position,
-    transmit: Option<(Arc<UdpSocket>, Transmit)>,
-    events: Vec<EventKind>,
-}
-
-/// The queue to the journal's thread.
+/// Writes leases, and has the journal's thread sync them.
 #[derive(Clone)]
 pub(crate) struct Committer {
-    queue: SyncSender<Waiting>,
-    ledger: Arc<Mutex<Ledger>>,
-    dropped: Arc<Mutex<PeerTally>>,
+    store: Arc<Mutex<Store>>,
+    /// One signal is enough for any number of records: it is taken before the sync.
+    unsynced: SyncSender<()>,
 }
 
 impl Committer {
-    /// Starts the thread; it ends when all committers are gone and the queue is empty.
+    /// Records the start and begins to sync. The thread ends when all committers are gone, with
+    /// the record of a clean stop.
     pub(crate) fn start(
         journal: Journal,
+        session: Session,
         exchange: Arc<Mutex<Exchange>>,
-        events: EventSender,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, waiting) = sync_channel(WAITING_MAX);
-        let ledger = Arc::default();
-        let mut writer = Writer {
+        let mut store = Store {
             journal,
-            ledger: Arc::clone(&ledger),
+            failed_at: None,
+        };
+        if let Err(error) = store.journal.start(session) {
+            store.complain(&error);
+        }
+        let store = Arc::new(Mutex::new(store));
+        let (unsynced, signals) = sync_channel(1);
+        let syncer = Syncer {
+            store: Arc::clone(&store),
             exchange,
-            events,
-            complained_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("dhcp-journal".to_owned())
-            .spawn(move || writer.run(&waiting))?;
-        let committer = Self {
-            queue,
-            ledger,
-            dropped: Arc::default(),
-        };
-        Ok((committer, thread))
+            .spawn(move || syncer.run(&signals))?;
+        Ok((Self { store, unsynced }, thread))
     }
 
-    /// Sends the answer if all it promises is on disk, else queues it; never waits. Returns the
-    /// events of what is done.
-    pub(crate) fn commit(&self, now: Timestamp, commit: Commit) -> Vec<EventKind> {
-        let mut waiting = Waiting {
-            writes: Vec::new(),
-            at: Position::default(),
-            transmit: commit.transmit,
-            events: commit.events,
-        };
-        // Held until the request is in the queue: positions are in the order of the queue.
-        let mut ledger = lock(&self.ledger);
-        for record in commit.records {
-            let noted = ledger.note(now, record);
-            waiting.writes.extend(noted.write);
-            waiting.at = waiting.at.max(noted.at);
+    /// Writes the outcome's leases, then sends its answer. Returns its events.
+    pub(crate) fn carry_out(&self, socket: &UdpSocket, outcome: Outcome) -> Vec<EventKind> {
+        let written = self.append(&outcome.records);
+        if let Some(datagram) = &outcome.transmit {
+            transmit(socket, datagram);
         }
-        if ledger.is_durable(waiting.at) {
-            drop(ledger);
-            if let Some((socket, datagram)) = waiting.transmit {
-                transmit(&socket, &datagram);
-            }
-            return waiting.events;
-        }
-        self.enqueue(ledger, waiting);
-        Vec::new()
+        self.signal(written);
+        outcome.events
     }
 
-    /// Has a lease written that is about to be asked for.
-    pub(crate) fn write_ahead(&self, now: Timestamp, ahead: Ahead) {
-        let mut ledger = lock(&self.ledger);
-        if let Some(noted) = ledger.note_ahead(now, ahead) {
-            self.enqueue(ledger, Waiting::without_answer(noted.write, noted.at));
-        }
+    /// Writes records that no answer promises.
+    pub(crate) fn write(&self, records: &[Binding]) {
+        let written = self.append(records);
+        self.signal(written);
     }
 
-    /// To be called about once a second: ends the offers that nobody took up.
-    pub(crate) fn handle_timeout(&self, now: Timestamp) {
-        let mut ledger = lock(&self.ledger);
-        let mut ended = Waiting::without_answer(None, Position::default());
-        while let Some(noted) = ledger.end_untaken(now, now) {
-            ended.writes.extend(noted.write);
-            ended.at = noted.at;
+    /// True if there is something for the journal's thread to do.
+    fn append(&self, records: &[Binding]) -> bool {
+        if records.is_empty() {
+            return false;
         }
-        if !ended.writes.is_empty() {
-            self.enqueue(ledger, ended);
+        let mut store = lock(&self.store);
+        if let Err(error) = store.journal.append(records) {
+            store.complain(&error);
         }
+        true
     }
 
-    fn enqueue(&self, mut ledger: MutexGuard<'_, Ledger>, waiting: Waiting) {
-        let refused = match self.queue.try_send(waiting) {
-            Ok(()) => return,
-            Err(TrySendError::Full(refused)) => {
-                let mut dropped = lock(&self.dropped);
-                if let Some(told) = dropped.record(Timestamp::now(), "all", "full") {
-                    tracing::warn!(
-                        requests.dropped = told.count,
-                        "the disk is too slow for the leases; requests are dropped"
-                    );
-                }
-                refused
-            }
-            Err(TrySendError::Disconnected(refused)) => {
-                tracing::error!("the lease journal's thread is gone; a request was dropped");
-                refused
-            }
-        };
-        for record in refused.writes {
-            ledger.forget(record.address);
+    fn signal(&self, written: bool) {
+        if written {
+            // If it is full, the next sync is still to come.
+            let _ = self.unsynced.try_send(());
         }
     }
 }
 
-impl Waiting {
-    fn without_answer(write: Option<Binding>, at: Position) -> Self {
-        Self {
-            writes: write.into_iter().collect(),
-            at,
-            transmit: None,
-            events: Vec::new(),
-        }
-    }
-}
-
-struct Writer {
+struct Store {
     journal: Journal,
-    ledger: Arc<Mutex<Ledger>>,
-    exchange: Arc<Mutex<Exchange>>,
-    events: EventSender,
-    complained_at: Option<Instant>,
+    /// When the disk refused last, if what it has is not whole since.
+    failed_at: Option<Instant>,
 }
 
-impl Writer {
-    fn run(&mut self, waiting: &Receiver<Waiting>) {
-        while let Ok(first) = waiting.recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
-                && let Ok(next) = waiting.try_recv()
-            {
-                batch.push(next);
-            }
-            self.carry_out(batch);
-        }
-        self.end_offers();
-    }
-
-    fn carry_out(&mut self, batch: Vec<Waiting>) {
-        // What waited for the sync before this one does not wait for this one too.
-        let (done, batch): (Vec<_>, Vec<_>) = {
-            let ledger = lock(&self.ledger);
-            batch
-                .into_iter()
-                .partition(|waiting| waiting.writes.is_empty() && ledger.is_durable(waiting.at))
-        };
-        self.answer(done);
-        // In the order of the queue: a release and a new lease may be in the same batch.
-        let records: Vec<Binding> = batch
-            .iter()
-            .flat_map(|waiting| &waiting.writes)
-            .copied()
-            .collect();
-        if let Err(error) = self.journal.append(&records) {
-            lock(&self.ledger).forget_all();
-            self.complain(&error);
-        }
-        if let Some(at) = batch.iter().map(|waiting| waiting.at).max() {
-            lock(&self.ledger).reached(at);
-        }
-        self.answer(batch);
-        self.compact();
-    }
-
-    fn answer(&self, batch: Vec<Waiting>) {
-        let mut events = Vec::new();
-        for waiting in batch {
-            if let Some((socket, datagram)) = waiting.transmit {
-                transmit(&socket, &datagram);
-            }
-            events.extend(waiting.events);
-        }
-        for event in events {
-            self.events.send(event);
-        }
-    }
-
-    /// No ACK leaves any more: the offers not taken up are no leases after a restart.
-    fn end_offers(&mut self) {
-        let now = Timestamp::now();
-        let mut records = Vec::new();
-        while let Some(noted) = lock(&self.ledger).end_untaken(now, Timestamp(i64::MAX)) {
-            records.extend(noted.write);
-        }
-        if let Err(error) = self.journal.append(&records) {
-            self.complain(&error);
-        }
-    }
-
-    fn compact(&mut self) {
-        // Even a journal of one lease is left alone below this size; do not lock for nothing.
-        if !self.journal.wants_compaction(0) {
+impl Store {
+    fn complain(&mut self, error: &JournalError) {
+        if self.failed_at.is_some() {
             return;
+        }
+        self.failed_at = Some(Instant::now());
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "leases are not stored; clients are still answered, but a restart forgets them"
+        );
+    }
+}
+
+struct Syncer {
+    store: Arc<Mutex<Store>>,
+    exchange: Arc<Mutex<Exchange>>,
+}
+
+impl Syncer {
+    fn run(&self, signals: &Receiver<()>) {
+        while signals.recv().is_ok() {
+            self.sync();
+            if self.wants_rewriting() {
+                self.rewrite();
+            }
+        }
+        let mut store = lock(&self.store);
+        // Without the record of a clean stop, the next boot knows that leases may be missing.
+        if store.failed_at.is_none()
+            && let Err(error) = store.journal.stop()
+        {
+            store.complain(&error);
+        }
+    }
+
+    fn sync(&self) {
+        let file = {
+            let mut store = lock(&self.store);
+            store.journal.reserve();
+            store.journal.file()
+        };
+        if let Err(source) = file.sync_data() {
+            let mut store = lock(&self.store);
+            let error = store.journal.sync_failed(source);
+            store.complain(&error);
+        }
+    }
+
+    fn wants_rewriting(&self) -> bool {
+        {
+            let store = lock(&self.store);
+            if let Some(at) = store.failed_at {
+                return at.elapsed() >= RETRY_EVERY;
+            }
+            // Even a journal of one lease is left alone below this size; do not count for nothing.
+            if !store.journal.wants_compaction(0) {
+                return false;
+            }
         }
         let count = lock(&self.exchange).leases().iter().count();
-        if !self.journal.wants_compaction(count) {
-            return;
-        }
-        // Forgotten first: a lease granted after the table is copied is not in the new file, and
-        // must find no word of the old one. The new file has the ends as they were told.
-        lock(&self.ledger).forget_all();
+        lock(&self.store).journal.wants_compaction(count)
+    }
+
+    /// Writes a new file with the live leases only.
+    fn rewrite(&self) {
+        let compaction = {
+            let mut store = lock(&self.store);
+            // What fails from here on is not in the new file.
+            store.failed_at = None;
+            store.journal.compaction()
+        };
+        // Leases are in the table before they are appended: none is missed.
         let live: Vec<Binding> = {
             let exchange = lock(&self.exchange);
             let lasting = |binding: &&Binding| binding.state != BindingState::Offered;
             exchange.leases().iter().filter(lasting).copied().collect()
         };
-        if let Err(error) = self.journal.compact(&live) {
-            self.complain(&error);
+        let compacted = compaction.write(&live);
+        let mut store = lock(&self.store);
+        if let Err(error) = compacted.and_then(|compacted| store.journal.finish(compacted)) {
+            store.complain(&error);
         }
-    }
-
-    fn complain(&mut self, error: &super::JournalError) {
-        if self
-            .complained_at
-            .is_some_and(|at| at.elapsed() < COMPLAIN_EVERY)
-        {
-            return;
-        }
-        self.complained_at = Some(Instant::now());
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            "leases are not stored; clients are still answered, but a restart forgets them"
-        );
     }
 }
 

@@ -1,10 +1,10 @@
 //! The DHCP service: sockets, journal and timers around [`Exchange`].
 
+mod boot_id;
 mod commit;
 mod error;
 mod interface;
 mod journal;
-mod ledger;
 mod port;
 mod probe;
 mod router_advertisement;
@@ -18,17 +18,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dess_model::host::{EventSender, Paths, SnapshotReader};
-use dess_model::{EventKind, SiteSnapshot, Subnet, Timestamp};
+use dess_model::{SiteSnapshot, Subnet, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::exchange::{Exchange, Outcome, Transmit};
+use crate::exchange::{Exchange, Transmit};
 use crate::lease::{Binding, BindingState, LeaseTable};
+use crate::record::{JournalContent, Session};
 use crate::site::SiteIndex;
 use crate::supply::QUARANTINE_MS;
-use commit::{Commit, Committer};
+use commit::Committer;
 use port::Link;
 
 /// How often timers and the interface list are looked at.
@@ -76,14 +77,18 @@ pub async fn serve(
     };
     let mut interfaces = first.server.interfaces.clone();
     interface::check(&interfaces)?;
-    let (journal, records) = Journal::open(&options.paths.leases())?;
+    let (journal, content) = Journal::open(&options.paths.leases())?;
     let clock = Clock::start();
-    let leases = loaded(records, &first, clock.now());
-    let exchange = Arc::new(Mutex::new(Exchange::new(leases)));
+    let session = session(&content, &first, clock.now());
+    let leases = loaded(content.records, &first, clock.now());
+    let mut exchange = Exchange::new(leases);
+    if options.address_probe {
+        exchange.doubt(session.doubt_until);
+    }
+    let exchange = Arc::new(Mutex::new(exchange));
     let events = EventSender::new(options.paths.events());
     let (committer, journal_thread) =
-        Committer::start(journal, Arc::clone(&exchange), events.clone())
-            .map_err(ServeError::Thread)?;
+        Committer::start(journal, session, Arc::clone(&exchange)).map_err(ServeError::Thread)?;
     let shared = Arc::new(Shared {
         options,
         reader,
@@ -104,7 +109,7 @@ pub async fn serve(
             }
         }
     }
-    // The last committer goes with `shared`; the thread then writes what is queued and ends.
+    // The last committer goes with `shared`; the thread then syncs, records the stop and ends.
     drop(shared);
     if tokio::task::spawn_blocking(|| journal_thread.join())
         .await
@@ -181,7 +186,7 @@ async fn watch(
 }
 
 /// Binds the sockets of all interfaces. When they are bound anew, the old ones may be open for a
-/// moment more (an answer waits for the disk): then it tries for a while.
+/// moment more: then it tries for a while.
 async fn bind_all(
     interfaces: &[String],
     options: &DhcpOptions,
@@ -200,6 +205,29 @@ async fn bind_all(
             }
             bound => return bound,
         }
+    }
+}
+
+/// The run of the service that begins now.
+fn session(content: &JournalContent, site: &SiteSnapshot, now: Timestamp) -> Session {
+    let boot_id = boot_id::current().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the kernel's boot id cannot be read; a power failure is assumed");
+        [0; 16]
+    });
+    let longest_secs = site.subnets.iter().map(|subnet| subnet.lease_secs).max();
+    let longest_ms = i64::from(longest_secs.unwrap_or(0)) * 1000;
+    let doubt_until = content.doubt_until(boot_id, now, longest_ms);
+    if now < doubt_until {
+        tracing::warn!(
+            doubt.secs = (doubt_until.0 - now.0) / 1000,
+            "the machine went down without stopping DHCP; the last leases may be missing, so \
+             addresses are probed before they are offered"
+        );
+    }
+    Session {
+        boot_id,
+        doubt_until,
+        stopped: false,
     }
 }
 
@@ -297,35 +325,12 @@ impl Shared {
     /// Once a second: addresses, snapshot, accounts. Returns the interfaces that the site names.
     fn handle_tick(&self, links: &[Link]) -> Vec<String> {
         self.adopt_current(links);
-        let now = self.clock.now();
-        self.committer.handle_timeout(now);
-        let due = self.exchange().handle_timeout(now);
+        let due = self.exchange().handle_timeout(self.clock.now());
         for event in due {
             self.events.send(event);
         }
         let snapshot = self.reader.current();
         snapshot.map_or_else(Vec::new, |snapshot| snapshot.server.interfaces.clone())
-    }
-
-    /// Sends an answer now, or hands it to the journal if a lease must be durable first. Returns
-    /// the events of what is done.
-    fn carry_out(
-        &self,
-        now: Timestamp,
-        socket: &Arc<UdpSocket>,
-        outcome: Outcome,
-    ) -> Vec<EventKind> {
-        let commit = Commit {
-            records: outcome.records,
-            transmit: outcome.transmit.map(|t| (Arc::clone(socket), t)),
-            events: outcome.events,
-        };
-        let events = self.committer.commit(now, commit);
-        // After the OFFER has left: it waits for nothing.
-        if let Some(ahead) = outcome.ahead {
-            self.committer.write_ahead(now, ahead);
-        }
-        events
     }
 }
 

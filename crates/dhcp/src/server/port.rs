@@ -6,16 +6,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use dess_model::Timestamp;
 use nix::net::if_::if_nametoindex;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use super::commit::Commit;
 use super::probe::{Prober, neighbour};
 use super::router_advertisement::{self as advertisement, ADVERTISEMENT};
 use super::socket::{Sharing, bind};
 use super::{DhcpOptions, ServeError, Shared};
 use crate::exchange::{Arrival, CLIENT_PORT, PROXY_PORT, SERVER_PORT};
+use crate::lease::{Binding, BindingState};
 
 /// How often addresses are probed ahead: what was taken is soon replaced.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
@@ -160,7 +161,7 @@ impl Listener {
                     .shared
                     .exchange()
                     .handle_datagram(arrival, &buffer[..length]);
-                events.extend(self.shared.carry_out(arrival.now, &self.socket, outcome));
+                events.extend(self.shared.committer.carry_out(&self.socket, outcome));
             }
             for event in events {
                 self.shared.events.send(event);
@@ -231,6 +232,8 @@ impl Listener {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "addresses on {} are not probed", self.name);
+                // Nothing could be offered to anybody new.
+                self.shared.exchange().doubt(Timestamp(0));
                 return Ok(());
             }
         };
@@ -246,24 +249,13 @@ impl Listener {
             }
             let table = fs::read_to_string(NEIGHBOURS).unwrap_or_default();
             for finding in prober.findings(Instant::now(), &table) {
-                let quarantined =
+                let found =
                     self.shared
                         .exchange()
                         .handle_probe(now, finding.address, finding.occupant);
-                if let Some(binding) = quarantined {
-                    tracing::warn!(
-                        lease.address = %binding.address,
-                        occupant.mac = %binding.mac,
-                        "{} uses {} of the pool without a lease; nobody gets it for a while",
-                        binding.mac,
-                        binding.address
-                    );
-                    let commit = Commit {
-                        records: vec![binding],
-                        transmit: None,
-                        events: Vec::new(),
-                    };
-                    self.shared.committer.commit(now, commit);
+                if let Some(binding) = found {
+                    log_occupant(&binding);
+                    self.shared.committer.write(&[binding]);
                 }
             }
         }
@@ -308,4 +300,21 @@ impl Listener {
             port: self.port,
         })
     }
+}
+
+fn log_occupant(binding: &Binding) {
+    let &Binding { mac, address, .. } = binding;
+    if binding.state == BindingState::Leased {
+        tracing::warn!(
+            lease.address = %address,
+            occupant.mac = %mac,
+            "{mac} uses {address}; its lease is taken for lost in the power failure and renewed"
+        );
+        return;
+    }
+    tracing::warn!(
+        lease.address = %address,
+        occupant.mac = %mac,
+        "{mac} uses {address} of the pool without a lease; nobody gets it for a while"
+    );
 }
