@@ -339,7 +339,7 @@ fn a_version_can_be_opened_all_the_time_while_it_is_flattened() {
         });
         for number in 2..20 {
             room.make_version(&store, 1, number, |disk| {
-                disk.write_at(0, &[7; 512]).unwrap()
+                disk.write_at(0, &[7; 512]).unwrap();
             });
             newest.store(number, Ordering::Release);
             flatten(
@@ -375,10 +375,10 @@ fn versions_differ_by_what_was_written_between_them() {
     let images = room.path("images");
     room.make_version(&store, 1, 2, |disk| disk.write_at(0, &[1; 8192]).unwrap());
     room.make_version(&store, 2, 3, |disk| {
-        disk.write_at(4096, &[2; 8192]).unwrap()
+        disk.write_at(4096, &[2; 8192]).unwrap();
     });
     room.make_version(&store, 1, 4, |disk| {
-        disk.write_at(1 << 20, &[3; 4096]).unwrap()
+        disk.write_at(1 << 20, &[3; 4096]).unwrap();
     });
     let changed = |one, other| {
         let found = difference(&images, version_ref(one), version_ref(other)).unwrap();
