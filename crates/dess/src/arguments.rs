@@ -18,7 +18,7 @@ use crate::limits::LimitArguments;
 
 /// Boots a room full of PCs that have no disks.
 #[derive(Parser)]
-#[command(name = "dess", version, propagate_version = true)]
+#[command(name = "dess", version)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: GlobalArguments,

@@ -43,7 +43,6 @@ pub(crate) enum ImageCommand {
         latest: bool,
     },
     /// Let one client write the next version of an image, from its next power-on on.
-    #[command(disable_version_flag = true)]
     Maintain {
         /// Image as name (its newest version) or name@version.
         image: String,
