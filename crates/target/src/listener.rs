@@ -28,6 +28,10 @@ const BACKLOG: i32 = 1024;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+const CLOSELY_EVERY: Duration = Duration::from_secs(1);
+/// Within this a peer that is gone is found when it is watched closely: one second of silence, the probes, and some
+/// time for a loaded machine.
+pub(crate) const FOUND_GONE: Duration = Duration::from_secs(8);
 /// A peer that acknowledges nothing for this time is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// Whose a crowd is that no peer makes alone.
@@ -291,13 +295,23 @@ fn report_failure(told: &mut Option<Instant>, error: &io::Error) {
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    watch_peer(socket, false)
+}
+
+/// How soon a peer that is gone is found: within half a minute to a minute, or, watched closely, within
+/// [`FOUND_GONE`]. The kernel asks the peer's, so an initiator that has nothing to say need not answer.
+pub(crate) fn watch_peer(socket: &TcpStream, closely: bool) -> io::Result<()> {
+    let (after, every, unacknowledged) = match closely {
+        true => (CLOSELY_EVERY, CLOSELY_EVERY, None),
+        false => (KEEPALIVE_AFTER, KEEPALIVE_EVERY, Some(UNACKNOWLEDGED_MAX)),
+    };
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY)
+        .with_time(after)
+        .with_interval(every)
         .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+    socket.set_tcp_user_timeout(unacknowledged)?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// The next session handle that is not 0 and not in use.

@@ -1,19 +1,19 @@
 //! Orders of `node` about the disk of a maintenance client.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dess_model::{
     ClientEntry, ClientId, ControlError, SealedStatus, SessionEnd, TargetReply, Timestamp,
 };
 
 use crate::control::{client_of, end_sessions, take_from_service, with_store};
-use crate::power::ELSEWHERE_SILENT;
+use crate::listener::FOUND_GONE;
 use crate::service::Service;
 use crate::sessions::Session;
 use crate::site::Site;
 
-/// How often it is looked whether a client that seems to be off says something.
+/// How often it is looked whether a client says something, or is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Ends the writing of the client's maintenance overlay.
@@ -23,7 +23,7 @@ pub(crate) async fn seal(
 ) -> Result<TargetReply, ControlError> {
     let entry = entry_of(service, client)?;
     let disk = entry.disk.id;
-    let sessions = speaking(service, client).await;
+    let sessions = alive(service, client).await;
     if sessions > 0 {
         return Err(ControlError::Running { client, sessions });
     }
@@ -99,27 +99,32 @@ fn entry_of(service: &Service, client: ClientId) -> Result<ClientEntry, ControlE
     client_of(room, client).map(|(_, entry)| entry)
 }
 
-/// How many sessions of the client are alive. A PC that was switched off leaves its sessions open, and systems that
-/// have nothing to do still ping: so those that were heard lately are listened to until they say something, or have been silent for
-/// [`ELSEWHERE_SILENT`].
-async fn speaking(service: &Service, client: ClientId) -> u32 {
+/// How many sessions of the client are alive. A PC that was switched off leaves its sessions open, and a system that has
+/// nothing to do may be silent for long: what tells them apart is whether the peer's TCP answers.
+async fn alive(service: &Service, client: ClientId) -> u32 {
+    let count = |heard: &dyn Fn(&Session) -> bool| {
+        let sessions = service
+            .sessions
+            .matching(|session| session.client == Some(client) && heard(session));
+        u32::try_from(sessions.len()).unwrap_or(u32::MAX)
+    };
+    let watch = |closely| {
+        let own = |session: &Session| session.client == Some(client);
+        for session in service.sessions.matching(own) {
+            session.watch_peer(closely);
+        }
+    };
     let looked = Timestamp::now();
-    loop {
-        let count = |alive: &dyn Fn(&Session) -> bool| {
-            let sessions = service
-                .sessions
-                .matching(|session| session.client == Some(client) && alive(session));
-            u32::try_from(sessions.len()).unwrap_or(u32::MAX)
-        };
+    let deadline = Instant::now() + FOUND_GONE;
+    watch(true);
+    let alive = loop {
+        let open = count(&|_| true);
         let spoke = count(&|session| session.counters.last_command() > looked);
-        let now = Timestamp::now();
-        let lately = count(&|session| {
-            let silent = now.millis_since(session.counters.last_command());
-            u128::from(silent) < ELSEWHERE_SILENT.as_millis()
-        });
-        if spoke > 0 || lately == 0 {
-            return spoke;
+        if open == 0 || spoke > 0 || Instant::now() >= deadline {
+            break open;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
+    };
+    watch(false);
+    alive
 }

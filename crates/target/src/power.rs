@@ -17,7 +17,7 @@ use crate::site::Site;
 
 /// A system elsewhere that was silent for this long does not run any more. Initiators that have
 /// nothing to do ping more often.
-pub(crate) const ELSEWHERE_SILENT: Duration = Duration::from_secs(10);
+const ELSEWHERE_SILENT: Duration = Duration::from_secs(10);
 /// A system at the same address that was silent for this long has given way to the firmware.
 const HERE_SILENT: Duration = Duration::from_secs(2);
 

@@ -18,6 +18,8 @@ pub(crate) enum Order {
     End(SessionEnd),
     /// Abort all commands; answer when none runs any more. If there were any, their initiator hears of it by the unit attention.
     Abort(Option<Sense>, oneshot::Sender<()>),
+    /// Ask the peer's TCP whether it is still there, every second (true) or as usual (false).
+    Watch(bool),
 }
 
 /// A SCSI initiator port (RFC 7143 §4.4.1): a session with the same one replaces the older session.
@@ -180,6 +182,12 @@ impl Session {
         // If the task is gone, the sender is dropped and the receiver resolves at once.
         let _ = self.orders.send(Order::Abort(attention, done));
         receiver
+    }
+
+    /// Asks the peer's TCP whether it is still there: every second, if `closely`. Its session ends once it does not
+    /// answer.
+    pub(crate) fn watch_peer(&self, closely: bool) {
+        let _ = self.orders.send(Order::Watch(closely));
     }
 
     /// The state for people.

@@ -24,7 +24,7 @@ use tokio::time::sleep_until;
 use crate::accounts::{Meter, Operation};
 use crate::admission::{Throttle, Turn};
 use crate::engine::{Failure, Held, Outcome, Unit};
-use crate::listener::Place;
+use crate::listener::{Place, watch_peer};
 use crate::service::Service;
 use crate::sessions::{Order, Session};
 
@@ -292,6 +292,7 @@ impl ConnectionTask {
             }
             Action::Order(Order::End(reason)) => self.end = Some(reason),
             Action::Order(Order::Abort(attention, done)) => self.abort_all(attention, done),
+            Action::Order(Order::Watch(closely)) => watch_peer(&self.socket, closely)?,
             Action::Tick => {
                 let now = Instant::now();
                 self.connection.handle_timeout(now);
