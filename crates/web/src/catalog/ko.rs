@@ -279,7 +279,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     ),
     images_import: Phrase("이미지 가져오기"),
     import_path: Phrase("서버에 있는 파일 경로"),
-    import_path_hint: Phrase("raw, qcow2, VHD, VHDX, VMDK; .gz, .zst"),
+    import_path_hint: Phrase("raw, qcow2, VHD, VHDX, VMDK 파일(.gz, .zst 압축도 가능)"),
     import_name: Phrase("이미지 이름"),
     import_name_hint: Phrase("같은 이름이면 새 버전이 됩니다"),
     import_do: Phrase("가져오기"),
