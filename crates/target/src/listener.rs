@@ -29,9 +29,9 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 const CLOSELY_EVERY: Duration = Duration::from_secs(1);
-/// Within this a peer that is gone is found when it is watched closely: one second of silence, the probes, and some
-/// time for a loaded machine.
-pub(crate) const FOUND_GONE: Duration = Duration::from_secs(8);
+const CLOSELY_UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// A second of silence, the probes, and a little for a loaded machine.
+pub(crate) const SILENT_FOUND_GONE: Duration = Duration::from_millis(4500);
 /// A peer that acknowledges nothing for this time is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// Whose a crowd is that no peer makes alone.
@@ -295,15 +295,30 @@ fn report_failure(told: &mut Option<Instant>, error: &io::Error) {
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    watch_peer(socket, false)
+    watch_peer(socket, Vigilance::Usual)
 }
 
-/// How soon a peer that is gone is found: within half a minute to a minute, or, watched closely, within
-/// [`FOUND_GONE`]. The kernel asks the peer's, so an initiator that has nothing to say need not answer.
-pub(crate) fn watch_peer(socket: &TcpStream, closely: bool) -> io::Result<()> {
-    let (after, every, unacknowledged) = match closely {
-        true => (CLOSELY_EVERY, CLOSELY_EVERY, None),
-        false => (KEEPALIVE_AFTER, KEEPALIVE_EVERY, Some(UNACKNOWLEDGED_MAX)),
+/// How soon a peer that is gone is found. The kernel asks the peer's, so an initiator that has nothing to say need not
+/// answer; and no single lost packet ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vigilance {
+    /// Within a minute.
+    Usual,
+    /// Within [`SILENT_FOUND_GONE`] if it has nothing of ours to acknowledge.
+    Silent,
+    /// Soon if it does not acknowledge what was sent to it.
+    Unacknowledged,
+}
+
+pub(crate) fn watch_peer(socket: &TcpStream, vigilance: Vigilance) -> io::Result<()> {
+    let (after, every, unacknowledged) = match vigilance {
+        Vigilance::Usual => (KEEPALIVE_AFTER, KEEPALIVE_EVERY, Some(UNACKNOWLEDGED_MAX)),
+        Vigilance::Silent => (CLOSELY_EVERY, CLOSELY_EVERY, None),
+        Vigilance::Unacknowledged => (
+            KEEPALIVE_AFTER,
+            KEEPALIVE_EVERY,
+            Some(CLOSELY_UNACKNOWLEDGED),
+        ),
     };
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new()

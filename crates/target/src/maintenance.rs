@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dess_model::{
-    ClientEntry, ClientId, ControlError, SealedStatus, SessionEnd, TargetReply, Timestamp,
+    ClientEntry, ClientId, ControlError, LoginKind, SealedStatus, SessionEnd, TargetReply,
+    Timestamp,
 };
 
 use crate::control::{client_of, end_sessions, take_from_service, with_store};
-use crate::listener::FOUND_GONE;
+use crate::listener::{SILENT_FOUND_GONE, Vigilance};
 use crate::service::Service;
 use crate::sessions::Session;
 use crate::site::Site;
 
+/// How long a client that does not acknowledge is waited for: the kernel looks only when it sends again, which becomes
+/// rarer the longer the client is off. One that was switched off by force a while ago may count as running for a minute.
+const UNACKNOWLEDGED_FOUND_GONE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a client says something, or is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -100,31 +104,35 @@ fn entry_of(service: &Service, client: ClientId) -> Result<ClientEntry, ControlE
 }
 
 /// How many sessions of the client are alive. A PC that was switched off leaves its sessions open, and a system that has
-/// nothing to do may be silent for long: what tells them apart is whether the peer's TCP answers.
+/// nothing to do may be silent for long: what tells them apart is whether the peer's TCP answers. Once a system runs,
+/// what its firmware left open says nothing.
 async fn alive(service: &Service, client: ClientId) -> u32 {
-    let count = |heard: &dyn Fn(&Session) -> bool| {
-        let sessions = service
-            .sessions
-            .matching(|session| session.client == Some(client) && heard(session));
-        u32::try_from(sessions.len()).unwrap_or(u32::MAX)
+    let matching = |wanted: &dyn Fn(&Session) -> bool| {
+        let own = |session: &Session| session.client == Some(client) && wanted(session);
+        service.sessions.matching(own)
     };
-    let watch = |closely| {
-        let own = |session: &Session| session.client == Some(client);
-        for session in service.sessions.matching(own) {
-            session.watch_peer(closely);
-        }
-    };
+    let system = !matching(&|session| session.kind == LoginKind::Os).is_empty();
+    let counts = |session: &Session| !system || session.kind == LoginKind::Os;
     let looked = Timestamp::now();
-    let deadline = Instant::now() + FOUND_GONE;
-    watch(true);
-    let alive = loop {
-        let open = count(&|_| true);
-        let spoke = count(&|session| session.counters.last_command() > looked);
-        if open == 0 || spoke > 0 || Instant::now() >= deadline {
-            break open;
+    for (vigilance, limit) in [
+        (Vigilance::Silent, SILENT_FOUND_GONE),
+        (Vigilance::Unacknowledged, UNACKNOWLEDGED_FOUND_GONE),
+    ] {
+        let deadline = Instant::now() + limit;
+        for session in matching(&counts) {
+            session.watch_peer(vigilance);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    };
-    watch(false);
-    alive
+        while Instant::now() < deadline {
+            let spoke = |session: &Session| session.counters.last_command() > looked;
+            if matching(&counts).is_empty() || !matching(&spoke).is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    let left = matching(&counts);
+    for session in &left {
+        session.watch_peer(Vigilance::Usual);
+    }
+    u32::try_from(left.len()).unwrap_or(u32::MAX)
 }

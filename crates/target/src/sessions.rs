@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
+use crate::listener::Vigilance;
 
 /// What other tasks ask of a connection.
 pub(crate) enum Order {
@@ -18,8 +19,8 @@ pub(crate) enum Order {
     End(SessionEnd),
     /// Abort all commands; answer when none runs any more. If there were any, their initiator hears of it by the unit attention.
     Abort(Option<Sense>, oneshot::Sender<()>),
-    /// Ask the peer's TCP whether it is still there, every second (true) or as usual (false).
-    Watch(bool),
+    /// Find out sooner whether the peer is gone.
+    Watch(Vigilance),
 }
 
 /// A SCSI initiator port (RFC 7143 §4.4.1): a session with the same one replaces the older session.
@@ -184,10 +185,9 @@ impl Session {
         receiver
     }
 
-    /// Asks the peer's TCP whether it is still there: every second, if `closely`. Its session ends once it does not
-    /// answer.
-    pub(crate) fn watch_peer(&self, closely: bool) {
-        let _ = self.orders.send(Order::Watch(closely));
+    /// Has the kernel find out sooner whether the peer is gone; the session then ends.
+    pub(crate) fn watch_peer(&self, vigilance: Vigilance) {
+        let _ = self.orders.send(Order::Watch(vigilance));
     }
 
     /// The state for people.

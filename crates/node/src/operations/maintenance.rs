@@ -179,7 +179,7 @@ impl Operations {
             Err(OperationError::Target(ControlError::Running { .. })) => {
                 let client = self.client_get(client).await?;
                 Err(OperationError::Refused(format!(
-                    "the maintenance client, seat {} ({}), is running; shut it down first",
+                    "the maintenance client, seat {} ({}), is running; shut it down first (if it was switched off just now, try again in a minute)",
                     client.seat, client.name
                 )))
             }

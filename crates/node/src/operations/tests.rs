@@ -786,7 +786,7 @@ async fn an_image_has_one_maintenance_client_and_a_client_maintains_one_image() 
     ] {
         assert_eq!(
             refused,
-            "the maintenance client, seat 2 (PC-02), is running; shut it down first"
+            "the maintenance client, seat 2 (PC-02), is running; shut it down first (if it was switched off just now, try again in a minute)"
         );
     }
     assert!(operations.job_list(10).await.unwrap().is_empty());

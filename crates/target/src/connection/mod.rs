@@ -292,7 +292,7 @@ impl ConnectionTask {
             }
             Action::Order(Order::End(reason)) => self.end = Some(reason),
             Action::Order(Order::Abort(attention, done)) => self.abort_all(attention, done),
-            Action::Order(Order::Watch(closely)) => watch_peer(&self.socket, closely)?,
+            Action::Order(Order::Watch(vigilance)) => watch_peer(&self.socket, vigilance)?,
             Action::Tick => {
                 let now = Instant::now();
                 self.connection.handle_timeout(now);
