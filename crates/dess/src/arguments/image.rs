@@ -108,7 +108,7 @@ pub(crate) enum ImageCommand {
 }
 
 #[derive(Args)]
-#[group(id = "to", required = true, multiple = false, args = ["clients", "all"])]
+#[command(group = clap::ArgGroup::new("to").required(true).args(["clients", "all"]))]
 pub(crate) struct RolloutArguments {
     /// Image as name (its newest version) or name@version.
     pub(crate) image: String,
