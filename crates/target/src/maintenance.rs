@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dess_disk::{DiskError, DiskStore};
 use dess_model::{
-    ClientEntry, ClientId, ControlError, LoginKind, SealedStatus, SessionEnd, TargetReply,
+    ClientEntry, ClientId, ControlError, DiskId, LoginKind, SealedStatus, SessionEnd, TargetReply,
     Timestamp,
 };
 
@@ -54,12 +55,7 @@ pub(crate) async fn unseal(
     service: &Arc<Service>,
     client: ClientId,
 ) -> Result<TargetReply, ControlError> {
-    let entry = entry_of(service, client)?;
-    let disk = entry.disk.id;
-    let gate = service.gate(&entry.iscsi.target_iqn);
-    let _entered = gate.lock().await;
-    with_store(service, client, move |room| room.store.unseal(disk)).await?;
-    Ok(TargetReply::Done)
+    with_sealed(service, client, DiskStore::unseal).await
 }
 
 /// Drops a sealed overlay of which a version was made.
@@ -67,11 +63,20 @@ pub(crate) async fn release(
     service: &Arc<Service>,
     client: ClientId,
 ) -> Result<TargetReply, ControlError> {
+    with_sealed(service, client, |store, disk| store.release(disk).map(drop)).await
+}
+
+/// Nobody can be logged in to a sealed overlay, so no session has to end first.
+async fn with_sealed(
+    service: &Arc<Service>,
+    client: ClientId,
+    work: fn(&DiskStore, DiskId) -> Result<(), DiskError>,
+) -> Result<TargetReply, ControlError> {
     let entry = entry_of(service, client)?;
     let disk = entry.disk.id;
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
-    with_store(service, client, move |room| room.store.release(disk)).await?;
+    with_store(service, client, move |room| work(&room.store, disk)).await?;
     Ok(TargetReply::Done)
 }
 
