@@ -25,8 +25,8 @@ const KIB: u64 = 1024;
 /// What an idle session may cost.
 const IDLE_BYTES_MAX: u64 = 64 * KIB;
 /// The same after work: it holds no more itself, but the allocator does not give all back to the
-/// system (14 to 165 KiB were seen). Any idle client must cost less than 256 KiB.
-const IDLE_AFTER_WORK_BYTES_MAX: u64 = 256 * KIB;
+/// system.
+const IDLE_AFTER_WORK_BYTES_MAX: u64 = 160 * KIB;
 /// The memory of work is given back within seconds; the rest is for a busy machine.
 const IDLE_WITHIN: Duration = Duration::from_secs(40);
 
@@ -73,6 +73,7 @@ impl Server {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_serves_a_file", "--nocapture"])
             .env(IMAGE, &image)
+            .envs(dess_model::host::ALLOCATOR_ENVIRONMENT)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

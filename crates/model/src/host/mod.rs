@@ -23,3 +23,11 @@ impl Timestamp {
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+/// Environment in which services run, so that glibc gives the memory of work back to the system: one arena, large blocks
+/// mapped, the heap's end trimmed (mallopt(3)).
+pub const ALLOCATOR_ENVIRONMENT: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+];

@@ -135,6 +135,7 @@ impl Child {
             .args(&self.arguments)
             .arg(self.name.as_str())
             .env("NOTIFY_SOCKET", &self.notify_path)
+            .envs(dess_model::host::ALLOCATOR_ENVIRONMENT)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
