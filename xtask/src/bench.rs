@@ -26,7 +26,7 @@ enum What {
     Dhcp(dhcp::DhcpArguments),
     /// Transfers beside tftpd-hpa and dnsmasq (curl and atftp).
     Tftp {
-        /// Rounds of each measurement; the median counts.
+        /// Rounds; the servers take turns in each, and the median counts.
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },

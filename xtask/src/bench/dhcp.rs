@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use dess_lab::Process;
 
 use super::room::{Bench, median};
+use crate::program::build_dess;
 
 /// Exchanges offered per second.
 const RATES: [u32; 2] = [1000, 3000];
@@ -71,11 +72,12 @@ struct Measured {
 
 /// Measures, and prints one table: medians of the rounds, but the worst of the drops.
 pub(super) fn bench(arguments: &DhcpArguments) -> Result<()> {
+    let dess = build_dess(true)?;
     let settings = settings(arguments);
     let mut runs: Vec<Vec<Run>> = settings.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds {
         for (&(server, load, rate), runs) in settings.iter().zip(&mut runs) {
-            let bench = Bench::new()?;
+            let bench = Bench::new(&dess)?;
             let process = start(&bench, server)?;
             runs.push(measure(&bench, load, rate, arguments.seconds)?);
             process.kill();

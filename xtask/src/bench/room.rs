@@ -6,8 +6,6 @@ use std::time::Duration;
 use anyhow::Result;
 use dess_lab::{Namespace, Process, Room, RoomOptions};
 
-use crate::program::build_dess;
-
 /// How long a server may take until it says that it is ready.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -19,10 +17,11 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new() -> Result<Self> {
-        let dess = build_dess(true)?;
+    /// A bench with this `dess` program.
+    pub(super) fn new(dess: &Path) -> Result<Self> {
         let room = Room::create(RoomOptions::default())?;
         let load = room.peer("load", Some("10.77.0.2/24"))?;
+        let dess = dess.to_owned();
         Ok(Self { room, load, dess })
     }
 

@@ -7,35 +7,62 @@ use anyhow::{Result, ensure};
 use dess_lab::Process;
 
 use super::room::{Bench, median};
+use crate::program::build_dess;
 
 const LARGE_BYTES: usize = 64 << 20;
 const SMALL_BYTES: usize = 1 << 20;
 const PARALLEL: usize = 64;
 const TRANSFER_LIMIT: Duration = Duration::from_secs(120);
 
+/// What one server did: bytes per second of the single transfers, and seconds for the parallel ones.
+#[derive(Default)]
+struct Measured {
+    plain: Vec<f64>,
+    big: Vec<f64>,
+    window: Vec<f64>,
+    parallel: Vec<f64>,
+}
+
+impl Measured {
+    /// The newest values, to be seen while the rounds go on.
+    fn last(&self) -> String {
+        let value = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+        format!(
+            "{:.0} MB/s, {:.0} MB/s, {:.0} MB/s, {:.2} s",
+            value(&self.plain) / 1e6,
+            value(&self.big) / 1e6,
+            value(&self.window) / 1e6,
+            value(&self.parallel)
+        )
+    }
+}
+
+/// Measures, the servers taking turns in each round, and prints one table of medians.
 pub(super) fn bench(rounds: usize) -> Result<()> {
-    let bench = Bench::new()?;
+    let dess = build_dess(true)?;
+    let mut servers = ["dess", "tftpd-hpa", "dnsmasq"].map(|name| (name, Measured::default()));
+    for _ in 0..rounds {
+        for (name, measured) in &mut servers {
+            let bench = Bench::new(&dess)?;
+            let server = start(&bench, name)?;
+            measured.plain.push(large(&bench, &["curl", "1468"])?);
+            measured.big.push(large(&bench, &["curl", "8192"])?);
+            measured.window.push(large(&bench, &["atftp", "1468"])?);
+            measured.parallel.push(parallel(&bench)?);
+            server.kill();
+            eprintln!("{name}: {}", measured.last());
+        }
+    }
     println!("| server | 64 MiB, blksize 1468 | 8192 | 1468 x window 16 | 64 x 1 MiB |");
     println!("|---|--:|--:|--:|--:|");
-    for name in ["dess", "tftpd-hpa", "dnsmasq"] {
-        let server = start(&bench, name)?;
-        let rate = |arguments: &[&str]| -> Result<f64> {
-            let times = (0..rounds)
-                .map(|_| large(&bench, arguments))
-                .collect::<Result<_>>()?;
-            Ok(f64::from(u32::try_from(LARGE_BYTES)?) / 1e6 / median(times))
-        };
-        let plain = rate(&["curl", "1468"])?;
-        let big = rate(&["curl", "8192"])?;
-        let window = rate(&["atftp", "1468"])?;
-        let times = (0..rounds)
-            .map(|_| parallel(&bench))
-            .collect::<Result<_>>()?;
+    for (name, measured) in servers {
         println!(
-            "| {name} | {plain:.0} MB/s | {big:.0} MB/s | {window:.0} MB/s | {:.2} s |",
-            median(times)
+            "| {name} | {:.0} MB/s | {:.0} MB/s | {:.0} MB/s | {:.2} s |",
+            median(measured.plain) / 1e6,
+            median(measured.big) / 1e6,
+            median(measured.window) / 1e6,
+            median(measured.parallel)
         );
-        server.kill();
     }
     Ok(())
 }
@@ -96,7 +123,7 @@ fn run_chmod(directory: &str) -> Result<()> {
     Ok(())
 }
 
-/// Seconds for one transfer of the large file.
+/// Bytes per second of one transfer of the large file.
 fn large(bench: &Bench, arguments: &[&str]) -> Result<f64> {
     let size = arguments[1];
     let mut command = if arguments[0] == "curl" {
@@ -131,7 +158,8 @@ fn large(bench: &Bench, arguments: &[&str]) -> Result<f64> {
     };
     let started = Instant::now();
     bench.load.run(&mut command, TRANSFER_LIMIT)?;
-    Ok(started.elapsed().as_secs_f64())
+    let bytes = f64::from(u32::try_from(LARGE_BYTES)?);
+    Ok(bytes / started.elapsed().as_secs_f64())
 }
 
 /// Seconds for many transfers at once, the start of their processes included.
