@@ -4,7 +4,7 @@
 //! lengths are taken from the data itself. Commands are answered, so that the state moves on.
 #![no_main]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use dess_iscsi::{
@@ -35,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         now,
         ConnectionConfig {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            portal: SocketAddr::from((Ipv4Addr::LOCALHOST, 3260)),
             portal_group_tag: 1,
             tsih: 1,
             seed: [7; 32],

@@ -31,6 +31,7 @@ pub(crate) fn ended_because(reason: SessionEnd) -> &'static str {
         SessionEnd::Dead => "the client no longer answered",
         SessionEnd::PowerOn => "the client powered on anew",
         SessionEnd::Administrative => "ended by the operator",
+        SessionEnd::TargetReset => "the client reset its target",
         SessionEnd::Shutdown => "the iSCSI service stopped",
         SessionEnd::Protocol => "the client broke the protocol",
     }

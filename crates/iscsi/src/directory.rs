@@ -26,6 +26,8 @@ pub struct LoginIdentity {
     pub session_type: SessionType,
     /// The initiator's address.
     pub peer: IpAddr,
+    /// Our address and port that it reached.
+    pub portal: SocketAddr,
 }
 
 /// One name and secret for CHAP (RFC 1994).
@@ -94,6 +96,6 @@ pub trait TargetDirectory {
         Ok(())
     }
 
-    /// The targets that this initiator may see, asked by SendTargets.
+    /// The targets that this initiator may see, each with the portals that it can reach, asked by SendTargets.
     fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals>;
 }

@@ -269,4 +269,4 @@ fn minimum(value: &str, low: u32, high: u32, ours: u32, keep: impl FnOnce(u32)) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -47,8 +47,9 @@ pub fn parse(text: &[u8]) -> Result<Vec<(&str, &str)>, TextError> {
     Ok(pairs)
 }
 
+/// The characters of standard labels, and the `#` of public extension keys such as X#NodeArchitecture (RFC 7143 §13.22).
 fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b".-+@_".contains(&byte)
+    byte.is_ascii_alphanumeric() || b".-+@_#".contains(&byte)
 }
 
 /// Appends a pair.

@@ -46,6 +46,8 @@ pub enum SessionEnd {
     PowerOn,
     /// The operator reset or removed the client.
     Administrative,
+    /// An initiator had its whole target reset (TARGET COLD RESET, RFC 7143 §11.5.1).
+    TargetReset,
     /// The service stops.
     Shutdown,
     /// The peer broke the protocol.

@@ -94,6 +94,9 @@ pub(crate) async fn take_from_service(
     entry: &ClientEntry,
     force: bool,
 ) -> Result<(), ControlError> {
+    if !force {
+        refuse_if_expected(service, entry)?;
+    }
     let client = entry.id;
     let sessions = service
         .sessions
@@ -106,6 +109,24 @@ pub(crate) async fn take_from_service(
     end_sessions(service, client, SessionEnd::Administrative).await?;
     service.forget_unit(&entry.iscsi.target_iqn);
     Ok(())
+}
+
+/// After a restart of the service, a system that used the disk counts as running until it had time to come back.
+pub(crate) fn refuse_if_expected(
+    service: &Service,
+    entry: &ClientEntry,
+) -> Result<(), ControlError> {
+    let client = entry.id;
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    match room.returning.expected_until(entry.disk.id) {
+        Some(_) => Err(ControlError::Running {
+            client,
+            sessions: 1,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Makes no fresh disk: that belongs to the next boot. A system that still runs would write what
@@ -127,6 +148,7 @@ async fn reset(
     let reset = move |room: &Room| room.store.reset(disk, epoch);
     let generation = with_store(service, client, reset).await?;
     room.boots.dropped(disk);
+    room.returning.gone(disk);
     tracing::info!(client.id = %client, "disk of {} was reset", entry.name);
     let version = entry.version.and_then(|version| snapshot.version(version));
     let assigned = version.map(|version| version.version);
@@ -156,6 +178,7 @@ async fn remove(
     let disk = entry.disk.id;
     with_store(service, client, move |room| room.store.remove(disk)).await?;
     room.boots.removed(disk);
+    room.returning.gone(disk);
     tracing::info!(client.id = %client, "disk of {} was removed", entry.name);
     Ok(TargetReply::Done)
 }

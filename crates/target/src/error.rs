@@ -32,6 +32,15 @@ pub enum ServeError {
     /// The overlays cannot be opened.
     #[error("cannot open the disks")]
     Disks(#[source] DiskError),
+    /// The notes on which disks are in use cannot be read.
+    #[error("cannot use the directory {}", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
     /// The disk threads cannot be started.
     #[error("cannot start the disk threads")]
     Threads(#[source] io::Error),

@@ -1,16 +1,15 @@
 //! Orders of `node` about the disk of a maintenance client.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dess_disk::{DiskError, DiskStore};
 use dess_model::{
     ClientEntry, ClientId, ControlError, DiskId, LoginKind, SealedStatus, SessionEnd, TargetReply,
-    Timestamp,
 };
 
-use crate::control::{client_of, end_sessions, take_from_service, with_store};
-use crate::listener::{SILENT_FOUND_GONE, Vigilance};
+use crate::control::{client_of, end_sessions, refuse_if_expected, take_from_service, with_store};
+use crate::presence;
 use crate::service::Service;
 use crate::sessions::Session;
 use crate::site::Site;
@@ -18,8 +17,6 @@ use crate::site::Site;
 /// How long a client that does not acknowledge is waited for: the kernel looks only when it sends again, which becomes
 /// rarer the longer the client is off. One that was switched off by force a while ago may count as running for a minute.
 const UNACKNOWLEDGED_FOUND_GONE: Duration = Duration::from_secs(5);
-/// How often it is looked whether a client says something, or is gone.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Ends the writing of the client's maintenance overlay.
 pub(crate) async fn seal(
@@ -28,6 +25,7 @@ pub(crate) async fn seal(
 ) -> Result<TargetReply, ControlError> {
     let entry = entry_of(service, client)?;
     let disk = entry.disk.id;
+    refuse_if_expected(service, &entry)?;
     let sessions = alive(service, client).await;
     if sessions > 0 {
         return Err(ControlError::Running { client, sessions });
@@ -108,36 +106,20 @@ fn entry_of(service: &Service, client: ClientId) -> Result<ClientEntry, ControlE
     client_of(room, client).map(|(_, entry)| entry)
 }
 
-/// How many sessions of the client are alive. A PC that was switched off leaves its sessions open, and a system that has
-/// nothing to do may be silent for long: what tells them apart is whether the peer's TCP answers. Once a system runs,
-/// what its firmware left open says nothing.
-async fn alive(service: &Service, client: ClientId) -> u32 {
-    let matching = |wanted: &dyn Fn(&Session) -> bool| {
-        let own = |session: &Session| session.client == Some(client) && wanted(session);
-        service.sessions.matching(own)
+/// How many sessions of the client are alive. Once a system runs, what its firmware left open says nothing.
+async fn alive(service: &Arc<Service>, client: ClientId) -> u32 {
+    let is_own = |session: &Session| session.client == Some(client);
+    let system = service
+        .sessions
+        .count(|session| is_own(session) && session.kind == LoginKind::Os);
+    let counts =
+        |session: &Session| is_own(session) && (system == 0 || session.kind == LoginKind::Os);
+    let peers = presence::ask(service, counts).await;
+    let left = match peers.alive.len() {
+        0 if !peers.silent.is_empty() => {
+            presence::insist(service, counts, UNACKNOWLEDGED_FOUND_GONE).await
+        }
+        alive => alive,
     };
-    let system = !matching(&|session| session.kind == LoginKind::Os).is_empty();
-    let counts = |session: &Session| !system || session.kind == LoginKind::Os;
-    let looked = Timestamp::now();
-    for (vigilance, limit) in [
-        (Vigilance::Silent, SILENT_FOUND_GONE),
-        (Vigilance::Unacknowledged, UNACKNOWLEDGED_FOUND_GONE),
-    ] {
-        let deadline = Instant::now() + limit;
-        for session in matching(&counts) {
-            session.watch_peer(vigilance);
-        }
-        while Instant::now() < deadline {
-            let spoke = |session: &Session| session.counters.last_command() > looked;
-            if matching(&counts).is_empty() || !matching(&spoke).is_empty() {
-                break;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-    let left = matching(&counts);
-    for session in &left {
-        session.watch_peer(Vigilance::Usual);
-    }
-    u32::try_from(left.len()).unwrap_or(u32::MAX)
+    u32::try_from(left).unwrap_or(u32::MAX)
 }

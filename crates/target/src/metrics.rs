@@ -112,8 +112,8 @@ pub(crate) fn observe_tcp(service: &Service, ports: &[u16]) -> io::Result<()> {
         let found = crate::tcp_info::connections(port)?;
         for session in service.sessions.matching(|_| true) {
             let peer = SocketAddr::new(session.peer.ip().to_canonical(), session.peer.port());
-            if let Some(counters) = found.get(&peer) {
-                session.set_tcp(*counters);
+            if let Some(state) = found.get(&peer) {
+                session.set_tcp(*state);
             }
         }
     }

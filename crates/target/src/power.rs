@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use dess_disk::PoweredDisk;
 use dess_model::{
-    ClientEntry, ClientId, ControlError, EventKind, LoginKind, SessionEnd, SiteSnapshot,
+    ClientEntry, ClientId, ControlError, DiskId, EventKind, LoginKind, SessionEnd, SiteSnapshot,
     TargetReply, Timestamp,
 };
 
 use crate::control::{client_of, disk_status, end_sessions, with_store};
+use crate::presence;
 use crate::service::Service;
 use crate::sessions::Session;
 use crate::site::Site;
 
-/// A system elsewhere that was silent for this long does not run any more. Initiators that have
-/// nothing to do ping more often.
+/// A system elsewhere that acknowledges nothing, and said nothing for this long, does not run any more.
 const ELSEWHERE_SILENT: Duration = Duration::from_secs(10);
-/// A system at the same address that was silent for this long has given way to the firmware.
-const HERE_SILENT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a system has come back.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An order to make a client's disk ready, for a firmware at `peer`. Refused while the client's
 /// operating system runs: anybody may ask for a script.
@@ -32,7 +32,15 @@ pub(crate) async fn power_on(
         return Err(ControlError::UnknownClient { client });
     };
     let (snapshot, entry) = client_of(room, client)?;
-    let sessions = running(service, client, peer).await;
+    let looked = Timestamp::now();
+    let mut sessions = running(service, client, entry.disk.id, peer).await;
+    let gate = service.gate(&entry.iscsi.target_iqn);
+    let _entered = gate.lock().await;
+    if sessions == 0 {
+        // One that came while the others were asked.
+        let is_new = |session: &Session| is_system_of(session, client) && session.since > looked;
+        sessions = u32::try_from(service.sessions.count(is_new)).unwrap_or(u32::MAX);
+    }
     if sessions > 0 {
         tracing::warn!(
             client.id = %client,
@@ -42,33 +50,38 @@ pub(crate) async fn power_on(
         );
         return Err(ControlError::Running { client, sessions });
     }
-    let gate = service.gate(&entry.iscsi.target_iqn);
-    let _entered = gate.lock().await;
     let powered = make_ready(service, &snapshot, &entry).await?;
     disk_status(client, &powered).map(TargetReply::Disk)
 }
 
-/// How many sessions of a client's operating system are alive, as seen from a firmware at `peer`.
-/// A PC that runs its firmware cannot use the sessions of its system at the same time, so those
-/// from the same address count only if they go on; looking takes at most [`HERE_SILENT`].
-pub(crate) async fn running(service: &Service, client: ClientId, peer: IpAddr) -> u32 {
-    let count = |alive: &dyn Fn(&Session) -> bool| {
-        let sessions = service.sessions.matching(|session| {
-            session.client == Some(client) && session.kind == LoginKind::Os && alive(session)
-        });
-        u32::try_from(sessions.len()).unwrap_or(u32::MAX)
-    };
-    let looked = Timestamp::now();
-    let within = |session: &Session, limit: Duration| {
-        u128::from(looked.millis_since(session.counters.last_command())) < limit.as_millis()
-    };
-    let is_here = |session: &Session| session.peer.ip().to_canonical() == peer.to_canonical();
-    let elsewhere = count(&|session| !is_here(session) && within(session, ELSEWHERE_SILENT));
-    if elsewhere > 0 || count(&|session| is_here(session) && within(session, HERE_SILENT)) == 0 {
-        return elsewhere;
+/// How many sessions of a client's operating system are alive, as seen from a firmware at `peer`. One that used the
+/// disk before a restart of the service is waited for.
+pub(crate) async fn running(
+    service: &Arc<Service>,
+    client: ClientId,
+    disk: DiskId,
+    peer: IpAddr,
+) -> u32 {
+    if let Site::Room(room) = service.site.as_ref() {
+        while let Some(until) = room.returning.expected_until(disk) {
+            let look = Instant::now() + LOOK_EVERY;
+            tokio::time::sleep_until(look.min(until).into()).await;
+        }
     }
-    tokio::time::sleep(HERE_SILENT).await;
-    count(&|session| session.counters.last_command() > looked)
+    let looked = Timestamp::now();
+    let peers = presence::ask(service, |session| is_system_of(session, client)).await;
+    // The firmware is at work where the system was, so a system there would have answered. Elsewhere it may be cut off.
+    let is_cut_off = |session: &&Arc<Session>| {
+        let silent_ms = looked.millis_since(session.counters.last_command());
+        session.peer.ip().to_canonical() != peer.to_canonical()
+            && u128::from(silent_ms) < ELSEWHERE_SILENT.as_millis()
+    };
+    let cut_off = peers.silent.iter().filter(is_cut_off).count();
+    u32::try_from(peers.alive.len() + cut_off).unwrap_or(u32::MAX)
+}
+
+fn is_system_of(session: &Session, client: ClientId) -> bool {
+    session.client == Some(client) && session.kind == LoginKind::Os
 }
 
 /// Ends the client's sessions and makes its disk ready. The caller holds the gate of its target.
@@ -88,6 +101,7 @@ pub(crate) async fn make_ready(
     service.forget_unit(&entry.iscsi.target_iqn);
     let powered = with_store(service, client, move |room| room.store.power_on(&spec)).await?;
     room.boots.powered_on(disk, Instant::now());
+    room.returning.gone(disk);
     let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         client.id = %client,

@@ -24,6 +24,8 @@ use crate::engine::{DiskPool, Unit};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
 use crate::metrics;
+use crate::portals;
+use crate::returning::Returning;
 use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
 
@@ -76,8 +78,8 @@ pub(crate) struct Service {
     pub(crate) accounts: Accounts,
     events: Option<EventSender>,
     targets: Mutex<HashMap<String, Target>>,
-    /// Ports of the portals.
-    ports: Mutex<Vec<u16>>,
+    /// The portals that are listened on.
+    portals: Mutex<Vec<SocketAddr>>,
 }
 
 /// One target that somebody used since the service started.
@@ -109,8 +111,14 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let paths = options.paths.clone();
     let (store, boots) = open_store(&paths).await?;
+    let in_use = paths.disks_in_use();
+    let returning = Returning::open(in_use.clone()).map_err(|source| ServeError::InUse {
+        path: in_use,
+        source,
+    })?;
     let room = Room {
         boots,
+        returning,
         snapshots: SnapshotReader::new(paths.snapshot()),
         store,
         paths: paths.clone(),
@@ -219,7 +227,14 @@ impl TargetDirectory for Service {
     }
 
     fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals> {
-        self.site.discover(identity)
+        let portals = portals::reachable(&self.portals(), identity.portal, identity.peer);
+        let targets = self.site.targets_of(identity).into_iter();
+        targets
+            .map(|target_name| TargetPortals {
+                target_name,
+                portals: portals.clone(),
+            })
+            .collect()
     }
 }
 
@@ -248,7 +263,7 @@ impl Service {
             accounts: Accounts::default(),
             events,
             targets: Mutex::default(),
-            ports: Mutex::default(),
+            portals: Mutex::default(),
         }))
     }
 
@@ -267,23 +282,25 @@ impl Service {
         }
     }
 
-    /// Notes the ports of the portals.
-    fn listens_on(&self, listeners: &[TcpListener]) {
+    /// Notes the portals.
+    pub(crate) fn listens_on(&self, listeners: &[TcpListener]) {
         let addresses = listeners.iter().filter_map(|one| one.local_addr().ok());
-        let mut ports: Vec<u16> = addresses.map(|address| address.port()).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        *self.ports.lock().unwrap_or_else(PoisonError::into_inner) = ports;
+        *self.portals.lock().unwrap_or_else(PoisonError::into_inner) = addresses.collect();
+    }
+
+    fn portals(&self) -> Vec<SocketAddr> {
+        self.portals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks the kernel how the TCP connections of the sessions fare.
     pub(crate) async fn observe_tcp(self: &Arc<Self>) {
         let service = Arc::clone(self);
-        let ports = self
-            .ports
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut ports: Vec<u16> = self.portals().iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
         if let Err(error) = on_thread(move || metrics::observe_tcp(&service, &ports)).await {
             tracing::debug!(%error, "the kernel does not tell how TCP connections fare");
         }
@@ -319,6 +336,27 @@ impl Service {
     /// target's gate, and no session of it is open.
     pub(crate) fn forget_unit(&self, target: &str) {
         self.with_target(target, |target| target.unit = None);
+    }
+
+    /// After the end of a session: if it was the last of a client's system, and not the service ends, the system is not
+    /// expected back.
+    pub(crate) fn note_departure(&self, session: &Session) {
+        let Site::Room(room) = self.site.as_ref() else {
+            return;
+        };
+        let is_of_system =
+            |one: &Session| one.client == session.client && one.kind == LoginKind::Os;
+        if self.stopping.is_cancelled()
+            || !is_of_system(session)
+            || self.sessions.count(is_of_system) > 0
+        {
+            return;
+        }
+        let snapshot = room.snapshots.current();
+        let client = session.client.zip(snapshot.as_deref());
+        if let Some(client) = client.and_then(|(id, snapshot)| snapshot.client_by_id(id)) {
+            room.returning.gone(client.disk.id);
+        }
     }
 
     /// The other sessions of a session's target.

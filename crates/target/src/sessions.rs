@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, TcpCounters, Timestamp};
+use dess_model::{ClientId, LoginKind, SessionEnd, SessionStatus, Timestamp};
 use dess_scsi::{CopyRecord, Sense};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::listener::Vigilance;
+use crate::tcp_info::TcpState;
 
 /// What other tasks ask of a connection.
 pub(crate) enum Order {
@@ -70,8 +71,8 @@ pub(crate) struct Session {
     pub(crate) counters: Counters,
     /// Limits and counters of its client.
     pub(crate) account: Arc<Account>,
-    /// What the kernel said of its TCP connection when it was asked last.
-    tcp: Mutex<Option<TcpCounters>>,
+    /// What the kernel said of its TCP connection when it was asked last, and when that was.
+    tcp: Mutex<Option<(Timestamp, TcpState)>>,
     attentions: Mutex<Vec<Sense>>,
     last_copy: Mutex<Option<CopyRecord>>,
     attention_pending: AtomicBool,
@@ -176,6 +177,12 @@ impl Session {
         }
     }
 
+    /// Asks the session's task to end it.
+    pub(crate) fn end(&self, reason: SessionEnd) {
+        // If the task is gone, it has ended.
+        let _ = self.orders.send(Order::End(reason));
+    }
+
     /// Asks the session's task to abort all commands; the receiver resolves when none runs. If there were any, their initiator
     /// hears of it by `attention`.
     pub(crate) fn abort_tasks(&self, attention: Option<Sense>) -> oneshot::Receiver<()> {
@@ -201,18 +208,32 @@ impl Session {
             last_command: self.counters.last_command(),
             read_bytes: self.counters.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.counters.written_bytes.load(Ordering::Relaxed),
-            tcp: self.tcp(),
+            tcp: self.tcp().map(|(_, tcp)| tcp.counters),
         })
     }
 
-    /// What the kernel said of its TCP connection when it was asked last.
-    pub(crate) fn tcp(&self) -> Option<TcpCounters> {
+    /// What the kernel said of its TCP connection when it was asked last, and when that was.
+    pub(crate) fn tcp(&self) -> Option<(Timestamp, TcpState)> {
         *lock(&self.tcp)
     }
 
-    /// Keeps what the kernel says of its TCP connection.
-    pub(crate) fn set_tcp(&self, tcp: TcpCounters) {
-        *lock(&self.tcp) = Some(tcp);
+    /// True if the initiator sent something after `looked`, or its kernel acknowledged something.
+    pub(crate) fn was_heard_since(&self, looked: Timestamp) -> bool {
+        let acknowledged = self.tcp().is_some_and(|(at, tcp)| {
+            let ago = i64::from(tcp.acknowledged_ms_ago);
+            Timestamp(at.0.saturating_sub(ago)) > looked
+        });
+        acknowledged || self.counters.last_command() > looked
+    }
+
+    /// True if the kernel told of its TCP connection at `looked` or later.
+    pub(crate) fn was_told_since(&self, looked: Timestamp) -> bool {
+        self.tcp().is_some_and(|(at, _)| at >= looked)
+    }
+
+    /// Keeps what the kernel says of its TCP connection now.
+    pub(crate) fn set_tcp(&self, tcp: TcpState) {
+        *lock(&self.tcp) = Some((Timestamp::now(), tcp));
     }
 }
 
@@ -250,8 +271,9 @@ impl Sessions {
     /// Forgets a session. Its task calls this last, when nothing of it runs any more.
     pub(crate) fn close(&self, session: &Session) {
         lock(&self.open).retain(|open| open.id != session.id);
-        if let Some(tcp) = session.tcp() {
-            session.account.count_retransmits(tcp.retransmits.into());
+        if let Some((_, tcp)) = session.tcp() {
+            let retransmits = tcp.counters.retransmits;
+            session.account.count_retransmits(retransmits.into());
         }
         session.over.cancel();
     }
@@ -265,7 +287,7 @@ impl Sessions {
     ) -> Result<usize, StillRunning> {
         let ending = self.matching(matches);
         for session in &ending {
-            let _ = session.orders.send(Order::End(reason));
+            session.end(reason);
         }
         let all_over = async {
             for session in &ending {

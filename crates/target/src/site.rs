@@ -1,12 +1,11 @@
 //! Which targets there are, who may log in to them, and which disks they serve.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dess_disk::{BlockDevice, Disk, DiskError, DiskSpec, DiskStore};
 use dess_iscsi::{
     Access, ChapCredentials, ChapSecret, InitiatorFamily, LoginIdentity, LoginStatus, SessionType,
-    TargetDirectory, TargetPortals,
 };
 use dess_model::host::{Paths, SnapshotReader};
 use dess_model::{ClientEntry, ClientId, ControlError, LoginKind, SiteSnapshot};
@@ -14,6 +13,7 @@ use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 
 use crate::boots::Boots;
 use crate::engine::Unit;
+use crate::returning::Returning;
 use crate::sessions::StillRunning;
 use crate::standalone::SingleDisk;
 
@@ -30,6 +30,7 @@ pub(crate) struct Room {
     pub(crate) snapshots: SnapshotReader,
     pub(crate) store: DiskStore,
     pub(crate) boots: Boots,
+    pub(crate) returning: Returning,
     pub(crate) paths: Paths,
     /// Whether a client with a reserved address must come from it.
     pub(crate) check_addresses: bool,
@@ -204,8 +205,9 @@ impl Room {
     }
 }
 
-impl TargetDirectory for Site {
-    fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus> {
+impl Site {
+    /// Whether a login may go on (see [`dess_iscsi::TargetDirectory`]).
+    pub(crate) fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus> {
         if identity.session_type == SessionType::Discovery {
             return Ok(Access {
                 chap: None,
@@ -222,7 +224,12 @@ impl TargetDirectory for Site {
         }
     }
 
-    fn admit(&self, identity: &LoginIdentity, family: InitiatorFamily) -> Result<(), LoginStatus> {
+    /// Whether one that proved itself may enter full feature phase.
+    pub(crate) fn admit(
+        &self,
+        identity: &LoginIdentity,
+        family: InitiatorFamily,
+    ) -> Result<(), LoginStatus> {
         let Self::Room(room) = self else {
             return Ok(());
         };
@@ -246,31 +253,18 @@ impl TargetDirectory for Site {
         }
     }
 
-    fn discover(&self, identity: &LoginIdentity) -> Vec<TargetPortals> {
+    /// The targets that an initiator may know of: its own.
+    pub(crate) fn targets_of(&self, identity: &LoginIdentity) -> Vec<String> {
         match self {
             Self::Room(room) => {
-                let Some(snapshot) = room.snapshots.current() else {
-                    return Vec::new();
-                };
-                let portals: Vec<SocketAddr> = snapshot
-                    .server
-                    .portals
-                    .iter()
-                    .map(|&portal| portal.into())
-                    .collect();
-                snapshot
-                    .clients
-                    .iter()
-                    .filter(|client| {
-                        client.approved && client.iscsi.initiator_iqn == identity.initiator_name
-                    })
-                    .map(|client| TargetPortals {
-                        target_name: client.iscsi.target_iqn.clone(),
-                        portals: portals.clone(),
-                    })
-                    .collect()
+                let snapshot = room.snapshots.current();
+                let clients = snapshot.iter().flat_map(|snapshot| &snapshot.clients);
+                let own = clients.filter(|client| {
+                    client.approved && client.iscsi.initiator_iqn == identity.initiator_name
+                });
+                own.map(|client| client.iscsi.target_iqn.clone()).collect()
             }
-            Self::Single(single) => single.discover(),
+            Self::Single(single) => vec![single.iqn().to_owned()],
         }
     }
 }

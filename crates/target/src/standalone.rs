@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dess_disk::{BlockDevice, Note, RawDisk, RawOverlay};
-use dess_iscsi::{Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus, TargetPortals};
+use dess_iscsi::{Access, ChapCredentials, ChapSecret, LoginIdentity, LoginStatus};
 use dess_model::Secret;
 use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 use tokio::sync::oneshot;
@@ -71,7 +71,6 @@ pub struct StandaloneChap {
 /// The one disk of standalone mode.
 pub(crate) struct SingleDisk {
     iqn: String,
-    listen: Vec<SocketAddr>,
     chap: Option<StandaloneChap>,
     unit: Arc<Unit>,
     /// Keeps the overlay for this process.
@@ -106,12 +105,12 @@ pub async fn serve_file(
     };
     let single = SingleDisk {
         iqn: options.iqn,
-        listen: bound.clone(),
         chap: options.chap,
         unit: Arc::new(Unit::open(description, device, note)),
         _overlay: overlay,
     };
     let service = Service::start(Site::Single(single), options.disk_threads, None)?;
+    service.listens_on(&listeners);
     // If nobody waits for it, the service runs all the same.
     let _ = ready.send(bound);
     tokio::select! {
@@ -175,10 +174,8 @@ impl SingleDisk {
         })
     }
 
-    pub(crate) fn discover(&self) -> Vec<TargetPortals> {
-        vec![TargetPortals {
-            target_name: self.iqn.clone(),
-            portals: self.listen.clone(),
-        }]
+    /// Its target's name.
+    pub(crate) fn iqn(&self) -> &str {
+        &self.iqn
     }
 }

@@ -30,6 +30,7 @@ const HEADER_BYTES: usize = 16;
 /// `struct inet_diag_msg`.
 const MESSAGE_BYTES: usize = 72;
 /// Where `struct tcp_info` has its fields (linux/tcp.h).
+const TCPI_LAST_ACK_RECV: usize = 56;
 const TCPI_RTT: usize = 68;
 const TCPI_TOTAL_RETRANS: usize = 100;
 
@@ -38,9 +39,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// More than the kernel puts into one datagram.
 const DATAGRAM_BYTES: usize = 64 * 1024;
 
+/// What the kernel knows of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpState {
+    /// For people.
+    pub(crate) counters: TcpCounters,
+    /// Milliseconds since its last acknowledgement; its kernel sends one, whatever its programs do.
+    pub(crate) acknowledged_ms_ago: u32,
+}
+
 /// All established connections at a local port, by the peer's address (an IPv4 address in its own
 /// form).
-pub(crate) fn connections(local_port: u16) -> io::Result<HashMap<SocketAddr, TcpCounters>> {
+pub(crate) fn connections(local_port: u16) -> io::Result<HashMap<SocketAddr, TcpState>> {
     let mut found = HashMap::new();
     for family in [AF_INET, AF_INET6] {
         let mut socket = Socket::new(
@@ -80,7 +90,7 @@ fn request(family: u8, local_port: u16) -> Vec<u8> {
 /// Takes the messages of a datagram; true after the last one of the dump.
 fn take_answers(
     mut datagram: &[u8],
-    found: &mut HashMap<SocketAddr, TcpCounters>,
+    found: &mut HashMap<SocketAddr, TcpState>,
 ) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
@@ -102,7 +112,7 @@ fn take_answers(
 }
 
 /// `struct inet_diag_msg` with its attributes.
-fn connection(message: &[u8]) -> Option<(SocketAddr, TcpCounters)> {
+fn connection(message: &[u8]) -> Option<(SocketAddr, TcpState)> {
     let peer_port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
     let address = message.get(24..40)?;
     let address = match *message.first()? {
@@ -110,11 +120,14 @@ fn connection(message: &[u8]) -> Option<(SocketAddr, TcpCounters)> {
         _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
     };
     let info = attribute(message.get(MESSAGE_BYTES..)?, INET_DIAG_INFO)?;
-    let counters = TcpCounters {
-        rtt_us: u32_at(info, TCPI_RTT)?,
-        retransmits: u32_at(info, TCPI_TOTAL_RETRANS)?,
+    let state = TcpState {
+        counters: TcpCounters {
+            rtt_us: u32_at(info, TCPI_RTT)?,
+            retransmits: u32_at(info, TCPI_TOTAL_RETRANS)?,
+        },
+        acknowledged_ms_ago: u32_at(info, TCPI_LAST_ACK_RECV)?,
     };
-    Some((SocketAddr::new(address.to_canonical(), peer_port), counters))
+    Some((SocketAddr::new(address.to_canonical(), peer_port), state))
 }
 
 fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
@@ -164,9 +177,11 @@ mod tests {
             client.read_exact(&mut byte).unwrap();
             let found = connections(port).unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
-            let counters = found[&client.local_addr().unwrap()];
+            let state = found[&client.local_addr().unwrap()];
+            let counters = state.counters;
             assert!((1..1_000_000).contains(&counters.rtt_us), "{counters:?}");
             assert_eq!(counters.retransmits, 0);
+            assert!(state.acknowledged_ms_ago < 60_000, "{state:?}");
         }
     }
 

@@ -7,7 +7,9 @@
 
 mod support;
 
-use support::initiator::{CLEAR_TASK_SET, Initiator, LOGICAL_UNIT_RESET};
+use support::initiator::{
+    CLEAR_TASK_SET, Initiator, LOGICAL_UNIT_RESET, TARGET_COLD_RESET, TARGET_WARM_RESET,
+};
 use support::standalone::Standalone;
 
 const GOOD: u8 = 0;
@@ -52,14 +54,43 @@ fn a_lun_reset_behind_a_write_is_answered_and_the_write_at_most_once() {
 }
 
 #[test]
-fn other_initiators_hear_of_a_reset_once() {
+fn all_initiators_hear_of_a_reset_once() {
+    let disk = Standalone::serve(|_| {});
+    for function in [LOGICAL_UNIT_RESET, TARGET_WARM_RESET] {
+        let (mut one, mut other) = (disk.login(1), disk.login(2));
+        one.become_ready().unwrap();
+        other.become_ready().unwrap();
+        assert_eq!(one.manage(function).unwrap(), FUNCTION_COMPLETE);
+        for session in [&mut one, &mut other] {
+            assert_eq!(next_sense(session), Some((6, 0x29, 0x03)));
+            assert_eq!(next_sense(session), None);
+        }
+    }
+}
+
+/// The event of an asynchronous message, and the seconds after which the initiator may be back.
+fn next_event(session: &mut Initiator) -> (u8, u16) {
+    let pdu = session.receive().unwrap();
+    assert_eq!(pdu.bhs[0] & 0x3f, 0x32, "an asynchronous message");
+    (pdu.bhs[36], u16::from_be_bytes([pdu.bhs[40], pdu.bhs[41]]))
+}
+
+#[test]
+fn a_cold_reset_is_answered_and_ends_all_sessions_of_the_target() {
     let disk = Standalone::serve(|_| {});
     let (mut one, mut other) = (disk.login(1), disk.login(2));
     one.become_ready().unwrap();
     other.become_ready().unwrap();
-    assert_eq!(one.manage(LOGICAL_UNIT_RESET).unwrap(), FUNCTION_COMPLETE);
-    assert_eq!(next_sense(&mut other), Some((6, 0x29, 0x03)));
-    assert_eq!(next_sense(&mut other), None);
+    assert_eq!(one.write(0, &[7; 512]).unwrap().status, GOOD);
+    assert_eq!(one.manage(TARGET_COLD_RESET).unwrap(), FUNCTION_COMPLETE);
+    for session in [&mut one, &mut other] {
+        assert_eq!(next_event(session), (3, 1));
+        assert!(session.is_closed());
+    }
+    // As after a power-on, with what was written.
+    let mut again = disk.login(1);
+    assert_eq!(next_sense(&mut again), Some((6, 0x29, 0x00)));
+    assert_eq!(again.read(0, 1).unwrap().data, [7; 512]);
 }
 
 #[test]

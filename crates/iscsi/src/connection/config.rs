@@ -1,6 +1,6 @@
 //! What a connection is told at its start.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What a connection is told at its start.
@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct ConnectionConfig {
     /// The initiator's address.
     pub peer: IpAddr,
+    /// Our address and port that it reached.
+    pub portal: SocketAddr,
     /// Portal group of the portal that accepted the connection; 1 if there is only one.
     pub portal_group_tag: u16,
     /// Target session identifying handle that a successful login gets; not 0, and not in use by

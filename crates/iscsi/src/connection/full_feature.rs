@@ -75,7 +75,10 @@ impl FullFeature {
     ) -> Result<(), CloseReason> {
         match opcode(&pdu.header) {
             DataOut::OPCODE => return self.data_out(outbox, pdu),
-            SnackRequest::OPCODE => return self.reject(outbox, &pdu, RejectReason::SnackReject),
+            // Nobody may ask for it at error recovery level 0, which is all that we agree to.
+            SnackRequest::OPCODE => {
+                return self.reject(outbox, &pdu, RejectReason::ProtocolError);
+            }
             _ => {}
         }
         if is_immediate(&pdu.header) {

@@ -178,6 +178,14 @@ impl FullFeature {
         )
     }
 
+    pub(super) fn announce_drop(&mut self, outbox: &mut Outbox, time2wait: u16) -> bool {
+        let event = AsyncEvent::SessionDrop {
+            time2wait,
+            time2retain: 0,
+        };
+        self.send_async(outbox, Lun(0), event, &[])
+    }
+
     pub(super) fn send_scsi_event(&mut self, outbox: &mut Outbox, lun: Lun, sense: &[u8]) -> bool {
         let sense = &sense[..sense.len().min(252)];
         let mut data = (sense.len() as u16).to_be_bytes().to_vec();

@@ -93,12 +93,7 @@ enum Phase {
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(now: Instant, config: ConnectionConfig) -> Self {
-        let login = Login::new(
-            config.peer,
-            config.portal_group_tag,
-            config.seed,
-            config.limits,
-        );
+        let login = Login::new(&config);
         Self {
             phase: Phase::Login(Box::new(login)),
             receive: Receive::new(),
@@ -258,6 +253,15 @@ impl Connection {
     pub fn request_logout(&mut self, within: Duration) -> bool {
         match &mut self.phase {
             Phase::FullFeature(session) => session.request_logout(&mut self.outbox, within),
+            _ => false,
+        }
+    }
+
+    /// Tells the initiator that its session is dropped, and after how many seconds it may come back (Async Message,
+    /// event 3). Returns false if this initiator cannot be told: then just close.
+    pub fn announce_drop(&mut self, time2wait: u16) -> bool {
+        match &mut self.phase {
+            Phase::FullFeature(session) => session.announce_drop(&mut self.outbox, time2wait),
             _ => false,
         }
     }

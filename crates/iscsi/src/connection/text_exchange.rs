@@ -167,5 +167,9 @@ fn is_login_only(key: &str) -> bool {
             | "AuthMethod"
             | "TaskReporting"
             | "iSCSIProtocolLevel"
+            | "IFMarker"
+            | "OFMarker"
+            | "IFMarkInt"
+            | "OFMarkInt"
     )
 }

@@ -1,6 +1,6 @@
 //! The names with which a login starts (RFC 7143 §13.4, §13.5, §13.21).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::LoginStatus;
 use crate::directory::{LoginIdentity, SessionType};
@@ -43,7 +43,11 @@ impl Declared {
     ///
     /// # Errors
     /// If a name that is needed is missing.
-    pub(super) fn identity(&self, peer: IpAddr) -> Result<LoginIdentity, LoginStatus> {
+    pub(super) fn identity(
+        &self,
+        peer: IpAddr,
+        portal: SocketAddr,
+    ) -> Result<LoginIdentity, LoginStatus> {
         let session_type = self.session_type.unwrap_or(SessionType::Normal);
         let initiator_name = self.initiator_name.clone();
         let target_name = match session_type {
@@ -59,6 +63,7 @@ impl Declared {
             target_name,
             session_type,
             peer,
+            portal,
         })
     }
 }

@@ -14,11 +14,11 @@ mod identity;
 mod security;
 mod status;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use status::LoginStatus;
 
-use crate::connection::Limits;
+use crate::connection::{ConnectionConfig, Limits};
 use crate::directory::{Access, LoginIdentity, SessionType, TargetDirectory};
 use crate::event::{InitiatorFamily, LoggedIn};
 use crate::negotiation::{Answer, Negotiation};
@@ -52,6 +52,7 @@ pub(crate) struct Reply {
 /// A login in progress.
 pub(crate) struct Login {
     peer: IpAddr,
+    portal: SocketAddr,
     portal_group_tag: u16,
     seed: [u8; 32],
     limits: Limits,
@@ -91,12 +92,13 @@ struct Habits {
 }
 
 impl Login {
-    pub(crate) fn new(peer: IpAddr, portal_group_tag: u16, seed: [u8; 32], limits: Limits) -> Self {
+    pub(crate) fn new(config: &ConnectionConfig) -> Self {
         Self {
-            peer,
-            portal_group_tag,
-            seed,
-            limits,
+            peer: config.peer,
+            portal: config.portal,
+            portal_group_tag: config.portal_group_tag,
+            seed: config.seed,
+            limits: config.limits,
             requests: 0,
             first: None,
             stage: Stage::Security,
@@ -154,7 +156,7 @@ impl Login {
     pub(crate) fn claimed_identity(&self) -> Option<LoginIdentity> {
         self.identity()
             .cloned()
-            .or_else(|| self.declared.identity(self.peer).ok())
+            .or_else(|| self.declared.identity(self.peer, self.portal).ok())
     }
 
     /// The outcome of a login that reached full feature phase.
@@ -243,7 +245,7 @@ impl Login {
     }
 
     fn admit(&self, directory: &dyn TargetDirectory) -> Result<Admitted, LoginStatus> {
-        let identity = self.declared.identity(self.peer)?;
+        let identity = self.declared.identity(self.peer, self.portal)?;
         let Access { chap, cookie } = directory.access(&identity)?;
         Ok(Admitted {
             cookie,

@@ -6,7 +6,7 @@ fn normal() -> Negotiation {
 
 /// Offer, answer; `-` for a declaration, `!` for a login that fails. From the result functions
 /// and ranges of RFC 7143 §13 and our own preferences.
-const REFERENCE: &[(&str, &str, &str)] = &[
+pub(crate) const REFERENCE: &[(&str, &str, &str)] = &[
     ("HeaderDigest", "None", "None"),
     ("HeaderDigest", "CRC32C", "CRC32C"),
     ("HeaderDigest", "None,CRC32C", "None"),
@@ -64,7 +64,10 @@ const REFERENCE: &[(&str, &str, &str)] = &[
     ("InitiatorAlias", "seat 1", "-"),
     ("TargetAlias", "x", "Reject"),
     ("SendTargets", "All", "Reject"),
+    ("TargetAddress", "192.0.2.1", "Reject"),
+    ("TargetPortalGroupTag", "1", "Reject"),
     ("X-com.example.key", "1", "NotUnderstood"),
+    ("X#NodeArchitecture", "example,1.0", "NotUnderstood"),
     ("Nonsense", "1", "NotUnderstood"),
 ];
 

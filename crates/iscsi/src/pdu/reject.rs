@@ -8,7 +8,7 @@ use super::{DecodeError, NO_TAG, Sequence};
 pub enum RejectReason {
     /// The data digest does not match (0x02).
     DataDigestError,
-    /// SNACK is not supported (0x03).
+    /// What a SNACK asks for cannot be sent again (0x03); only above error recovery level 0.
     SnackReject,
     /// Against the protocol (0x04).
     ProtocolError,

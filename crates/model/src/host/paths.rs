@@ -47,6 +47,11 @@ impl Paths {
         self.runtime.join("maps")
     }
 
+    /// Notes of the iSCSI service on which disks are in use (survive it, not the machine's boot).
+    pub fn disks_in_use(&self) -> PathBuf {
+        self.runtime.join("in-use")
+    }
+
     /// Event socket of `node`.
     pub fn events(&self) -> PathBuf {
         self.runtime.join("events.sock")

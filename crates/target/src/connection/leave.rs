@@ -12,6 +12,10 @@ const LOGOUT_WITHIN: Duration = Duration::from_millis(400);
 /// How long commands that run may take to be answered after that.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
+/// Seconds after which an initiator may try again whose session the operator ended (Time2Wait): mostly in vain, so not
+/// at once.
+const BARRED_SECS: u16 = 5;
+
 /// How far a connection is on its way out.
 ///
 /// `Staying` -> `Asked` (only initiators that understand it) -> `Draining` -> end.
@@ -52,6 +56,21 @@ impl ConnectionTask {
         self.leave = match asked {
             true => Leave::Asked(now + LOGOUT_WITHIN),
             false => Leave::Draining(now + ANSWERS_WITHIN),
+        };
+    }
+
+    /// Tells an initiator whose session we end that it ends, and when it may be back.
+    pub(super) fn say_farewell(&mut self, end: SessionEnd) {
+        match end {
+            // One that was asked to log out knows already; it is told that we do not wait any longer.
+            SessionEnd::Shutdown | SessionEnd::TargetReset => self.connection.announce_drop(1),
+            SessionEnd::Administrative => self.connection.announce_drop(BARRED_SECS),
+            SessionEnd::Logout
+            | SessionEnd::Closed
+            | SessionEnd::Reinstated
+            | SessionEnd::Dead
+            | SessionEnd::PowerOn
+            | SessionEnd::Protocol => false,
         };
     }
 

@@ -90,7 +90,7 @@ impl ConnectionTask {
         };
         opening.kind == LoginKind::Firmware
             && room.boots.begins_with_login(disk, Instant::now())
-            && power::running(&self.service, client, opening.peer.ip()).await == 0
+            && power::running(&self.service, client, disk, opening.peer.ip()).await == 0
     }
 
     fn disk_of(&self, opening: &Opening) -> Option<DiskId> {
@@ -136,6 +136,9 @@ impl ConnectionTask {
             let firmware = opening.kind == LoginKind::Firmware;
             let peer = opening.peer.ip().to_canonical();
             room.boots.logged_in(disk, firmware, peer);
+            if !firmware {
+                room.returning.arrived(disk);
+            }
         }
         Ok(unit)
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dess_iscsi::{TaskFunction, TaskId, TaskManagementRequest, TaskManagementResponse};
+use dess_model::SessionEnd;
 use dess_scsi::Sense;
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ pub(super) struct PendingReset {
     running: HashSet<TaskId>,
     /// Commands of other connections may still run.
     others: bool,
+    /// It ends all sessions of the target.
+    ends_sessions: bool,
 }
 
 impl PendingReset {
@@ -59,6 +62,7 @@ impl ConnectionTask {
             response,
             running,
             others,
+            ends_sessions: request.function == TargetColdReset,
         });
         self.answer_resets();
     }
@@ -140,12 +144,26 @@ impl ConnectionTask {
             reset.running.retain(|task| running.contains_key(task));
             let done = reset.running.is_empty() && !reset.others;
             if done {
-                ready.push((reset.task, reset.response));
+                ready.push((reset.task, reset.response, reset.ends_sessions));
             }
             !done
         });
-        for (task, response) in ready {
+        for (task, response, ends_sessions) in ready {
             self.connection.task_management_response(task, response);
+            if ends_sessions {
+                self.end_all();
+            }
         }
+    }
+
+    /// A cold reset ends the sessions of all initiators, also the own one (RFC 7143 §11.6).
+    fn end_all(&mut self) {
+        let reason = SessionEnd::TargetReset;
+        if let Some(logged_in) = &self.logged_in {
+            for other in self.service.other_sessions(&logged_in.session) {
+                other.end(reason);
+            }
+        }
+        self.end.get_or_insert(reason);
     }
 }

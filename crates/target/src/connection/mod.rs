@@ -133,6 +133,8 @@ impl ConnectionTask {
         let now = Instant::now();
         let config = ConnectionConfig {
             peer: peer.ip().to_canonical(),
+            // The kernel knows it as long as the socket is open.
+            portal: socket.local_addr().unwrap_or(peer),
             portal_group_tag: 1,
             tsih,
             seed: rand::random(),
@@ -355,6 +357,7 @@ impl ConnectionTask {
 
     /// Ends the connection: last output, then the commands that still run, then the event.
     async fn finish(mut self, end: SessionEnd) {
+        self.say_farewell(end);
         if self.connection.output_bytes() > 0 && end != SessionEnd::Closed {
             let farewell = async {
                 while self.connection.output_bytes() > 0 {
@@ -380,6 +383,7 @@ impl ConnectionTask {
             self.meter.settle(&session.account, 0);
             unit.release(session.id);
             self.service.sessions.close(&session);
+            self.service.note_departure(&session);
             report::session_ended(&self.service, &session, end);
         }
     }

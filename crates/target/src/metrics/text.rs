@@ -50,7 +50,7 @@ const PER_CLIENT: [Metric; 7] = [
         help: "Smoothed TCP round-trip time, the longest of the client's connections.",
         value: |row| {
             let connections = row.sessions.iter().filter_map(|session| session.tcp());
-            Some(f64::from(connections.map(|tcp| tcp.rtt_us).max()?) / 1e6)
+            Some(f64::from(connections.map(|(_, tcp)| tcp.counters.rtt_us).max()?) / 1e6)
         },
     },
     Metric {
@@ -59,7 +59,9 @@ const PER_CLIENT: [Metric; 7] = [
         help: "TCP segments sent again.",
         value: |row| {
             let connections = row.sessions.iter().filter_map(|session| session.tcp());
-            let open: u64 = connections.map(|tcp| u64::from(tcp.retransmits)).sum();
+            let open: u64 = connections
+                .map(|(_, tcp)| u64::from(tcp.counters.retransmits))
+                .sum();
             Some((open + row.account.retransmits()) as f64)
         },
     },

@@ -22,6 +22,8 @@ pub struct Login {
 /// Task management functions (RFC 7143 §11.5.1).
 pub const CLEAR_TASK_SET: u8 = 4;
 pub const LOGICAL_UNIT_RESET: u8 = 5;
+pub const TARGET_WARM_RESET: u8 = 6;
+pub const TARGET_COLD_RESET: u8 = 7;
 
 /// A login that was refused, by its status, or a broken connection.
 #[derive(Debug)]
@@ -225,6 +227,8 @@ impl Initiator {
                     });
                 }
                 0x32 if pdu.bhs[36] == 1 => self.logout_requested = true,
+                // The session is dropped: the end follows.
+                0x32 if pdu.bhs[36] == 3 => {}
                 opcode => panic!("unexpected PDU {opcode:#04x}"),
             }
         }

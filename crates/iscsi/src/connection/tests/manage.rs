@@ -302,19 +302,23 @@ fn rejected(peer: &mut Peer, header: &Header) -> RejectReason {
 #[test]
 fn what_cannot_be_done_is_rejected_with_its_reason() {
     let mut peer = Peer::logged_in(Limits::default(), &[]);
-    let snack = SnackRequest {
-        kind: 1,
-        lun: 0,
-        itt: NO_TAG,
-        ttt: NO_TAG,
-        exp_stat_sn: 0,
-        beg_run: 0,
-        run_length: 0,
-    };
-    assert_eq!(
-        rejected(&mut peer, &snack.encode()),
-        RejectReason::SnackReject
-    );
+    // Data or R2T, status, data acknowledgement, R-data, reserved.
+    for kind in [0, 1, 2, 3, 4, 15] {
+        let snack = SnackRequest {
+            kind,
+            lun: 0,
+            itt: NO_TAG,
+            ttt: NO_TAG,
+            exp_stat_sn: 0,
+            beg_run: 0,
+            run_length: 0,
+        };
+        assert_eq!(
+            rejected(&mut peer, &snack.encode()),
+            RejectReason::ProtocolError,
+            "kind {kind}"
+        );
+    }
     let mut unknown = [0; HEADER_BYTES];
     unknown[0] = 0x40 | 0x1c;
     assert_eq!(
@@ -343,6 +347,7 @@ fn firmware_never_sees_reject_or_async_message() {
     peer.isid = [0x40, 0x00, 0x27, 0x23, 1, 2];
     peer.log_in(&[]);
     assert!(!peer.connection.request_logout(Duration::from_secs(1)));
+    assert!(!peer.connection.announce_drop(2));
     assert!(!peer.connection.send_scsi_event(Lun(0), &[0x70]));
     let mut unknown = [0; HEADER_BYTES];
     unknown[0] = 0x40 | 0x1c;
@@ -352,11 +357,18 @@ fn firmware_never_sees_reject_or_async_message() {
 }
 
 #[test]
-fn others_are_asked_to_log_out() {
+fn others_are_asked_to_log_out_and_told_of_what_happens() {
     let mut peer = Peer::logged_in(Limits::default(), &[]);
     assert!(peer.connection.request_logout(Duration::from_secs(3)));
     let message = AsyncMessage::decode(&peer.answer().header).unwrap();
     assert_eq!(message.event, AsyncEvent::LogoutRequest { within_secs: 3 });
+    assert!(peer.connection.announce_drop(2));
+    let message = AsyncMessage::decode(&peer.answer().header).unwrap();
+    let dropped = AsyncEvent::SessionDrop {
+        time2wait: 2,
+        time2retain: 0,
+    };
+    assert_eq!(message.event, dropped);
     assert!(peer.connection.send_scsi_event(Lun(0), &[0x70, 0, 6]));
     let answer = peer.answer();
     assert_eq!(answer.data, [0, 3, 0x70, 0, 6]);

@@ -3,11 +3,12 @@
 mod hostile;
 mod login;
 mod manage;
+mod negotiation;
 mod read;
 mod write;
 
 use std::io::IoSlice;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use super::{Connection, ConnectionConfig, Limits};
@@ -25,6 +26,9 @@ use crate::text;
 
 pub(super) const TARGET: &str = "iqn.2026-01.org.dess:seat-1";
 pub(super) const INITIATOR: &str = "iqn.2026-01.org.dess:client-1";
+/// Where the initiator of the tests connects to.
+pub(super) const PORTAL: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 3260));
 pub(super) const SEED: [u8; 32] = [0x5a; 32];
 
 /// Names that iPXE, iscsistart and QEMU declare first.
@@ -119,6 +123,7 @@ impl Peer {
         let now = start_of_time();
         let config = ConnectionConfig {
             peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)),
+            portal: PORTAL,
             portal_group_tag: 1,
             tsih: 0x1234,
             seed: SEED,
