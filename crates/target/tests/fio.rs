@@ -1,4 +1,4 @@
-//! fio's verification through QEMU's iSCSI driver, while the service is killed and started again.
+//! fio's verification through QEMU's iSCSI driver, while the service is killed, and restarted in order.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,16 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dess_model::TargetRequest;
-use dess_model::host::request;
-use support::room::{Site, client_id};
+use support::room::Site;
 use support::service::{self, Service};
 
 /// How long fio writes, in seconds.
 const SECONDS_VARIABLE: &str = "DESS_FIO_SECONDS";
 const SECONDS: u64 = 30;
-/// How often the service is killed meanwhile.
-const KILLS: u32 = 3;
+/// How often the service goes away meanwhile: killed, and every second time stopped in order.
+const OUTAGES: u32 = 4;
 /// Beyond the time that fio writes: reading back what it wrote, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PERSISTENT_SEAT: u32 = 2;
@@ -66,7 +64,7 @@ impl Bridge {
     }
 
     /// Random writes of all sizes at all sectors, which overlap, several under way. One job writes as fast as it can and reads
-    /// back soon; the other one writes slowly and reads back at the end what it wrote before and between the kills.
+    /// back soon; the other one writes slowly and reads back at the end what it wrote before and between the outages.
     fn fio(&self, seconds: u64) -> Child {
         let socket = self.socket.display();
         Command::new("fio")
@@ -113,33 +111,26 @@ fn finish(mut fio: Child, limit: Duration) -> Output {
 }
 
 #[test]
-fn fio_finds_what_it_wrote_though_the_service_is_killed_meanwhile() {
+fn fio_finds_what_it_wrote_though_the_service_is_killed_and_restarted_meanwhile() {
     let seconds = std::env::var(SECONDS_VARIABLE).map_or(SECONDS, |text| text.parse().unwrap());
     let site = Site::new();
     let mut service = Service::start(&site);
-    let power_on = TargetRequest::PowerOn {
-        client: client_id(PERSISTENT_SEAT),
-        peer: [127, 0, 0, 1].into(),
-    };
-    let control = site.paths.target_control();
-    let limit = Duration::from_secs(20);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let reply: dess_model::TargetReply = runtime
-        .block_on(request(&control, &power_on, limit))
-        .unwrap();
-    assert!(
-        matches!(reply, dess_model::TargetReply::Disk(_)),
-        "{reply:?}"
-    );
+    service::power_on(&site, PERSISTENT_SEAT);
 
     let directory = tempfile::tempdir().unwrap();
     let bridge = Bridge::start(&site, directory.path());
     let mut fio = bridge.fio(seconds);
-    for _ in 0..KILLS {
-        std::thread::sleep(Duration::from_secs(seconds) / (KILLS + 1));
+    for outage in 1..=OUTAGES {
+        std::thread::sleep(Duration::from_secs(seconds) / (OUTAGES + 1));
         assert!(fio.try_wait().unwrap().is_none(), "fio ended early");
-        service.kill();
-        service = Service::start(&site);
+        if outage % 2 == 0 {
+            // QEMU's driver logs out when it is asked to, and comes back.
+            let (stopped, back) = service.restart(&site);
+            println!("restart: stopped after {stopped:?}, accepting again after {back:?}");
+        } else {
+            service.kill();
+            service = Service::start(&site);
+        }
     }
     let output = finish(fio, Duration::from_secs(seconds) + PATIENCE);
     let said = String::from_utf8_lossy(&output.stdout);

@@ -7,10 +7,8 @@
 
 mod support;
 
-use dess_model::host::request;
-use dess_model::{TargetReply, TargetRequest};
 use support::initiator::{Initiator, cdb_10};
-use support::room::{Site, client_id};
+use support::room::Site;
 use support::service::{self, Service};
 
 /// Not a test: the service itself, in a process that a test starts and kills.
@@ -33,17 +31,7 @@ fn lba(slot: u32) -> u32 {
 fn every_acknowledged_write_survives_kill_9() {
     let site = Site::new();
     let mut child = Service::start(&site);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let power_on = TargetRequest::PowerOn {
-        client: client_id(1),
-        peer: [127, 0, 0, 1].into(),
-    };
-    let control = site.paths.target_control();
-    let limit = std::time::Duration::from_secs(20);
-    let reply: TargetReply = runtime
-        .block_on(request(&control, &power_on, limit))
-        .unwrap();
-    assert!(matches!(reply, TargetReply::Disk(_)), "{reply:?}");
+    service::power_on(&site, 1);
 
     let slots: u32 = 256;
     let mut acknowledged = vec![None; slots as usize];

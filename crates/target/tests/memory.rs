@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dess_target::{Geometry, StandaloneOptions, serve_file};
 use support::initiator::{Initiator, Login, cdb_10};
-use support::victim::use_all_files;
+use support::service::use_all_files;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 

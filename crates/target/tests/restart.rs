@@ -8,84 +8,22 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use dess_model::host::{Paths, request};
-use dess_model::{TargetReply, TargetRequest};
-use dess_target::{TargetOptions, serve};
-use rustix::process::{Pid, Signal, kill_process};
 use support::initiator::{Initiator, Login, LoginError, cdb_10};
-use support::room::{Site, client_id};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use support::room::Site;
+use support::service::{self, Service};
 
-const STATE: &str = "DESS_TEST_STATE";
-const RUNTIME: &str = "DESS_TEST_RUNTIME";
 /// What a restart may cost the room; the measured time is printed.
 const RESTART_MAX: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Not a test: the service itself, in a process that a test starts and stops.
 #[test]
-fn child_that_serves_until_sigterm() {
-    let (Some(state), Some(runtime)) = (std::env::var_os(STATE), std::env::var_os(RUNTIME)) else {
-        return;
-    };
-    let paths = Paths {
-        state: state.into(),
-        runtime: runtime.into(),
-    };
-    let (ready, _) = oneshot::channel();
-    let cancel = CancellationToken::new();
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let kind = tokio::signal::unix::SignalKind::terminate();
-        let mut terminate = tokio::signal::unix::signal(kind).unwrap();
-        let stop = cancel.clone();
-        tokio::spawn(async move {
-            terminate.recv().await;
-            stop.cancel();
-        });
-        serve(TargetOptions::new(paths), ready, cancel)
-            .await
-            .unwrap();
-    });
-}
-
-struct Serving(Child);
-
-impl Serving {
-    fn start(site: &Site) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_serves_until_sigterm", "--nocapture"])
-            .env(STATE, &site.paths.state)
-            .env(RUNTIME, &site.paths.runtime)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let child = Self(child);
-        site.wait_for_portal();
-        child
-    }
-
-    /// Stops it in order, starts it again; how long nobody was there.
-    fn restart(&mut self, site: &Site) -> (Duration, Duration) {
-        let begun = Instant::now();
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        assert!(self.0.wait().unwrap().success());
-        let stopped = begun.elapsed();
-        *self = Self::start(site);
-        (stopped, begun.elapsed())
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn child_that_serves() {
+    service::serve_if_child();
 }
 
 /// Logs in again and again until somebody is there.
@@ -94,8 +32,9 @@ fn come_back(login: &Login) -> Initiator {
     loop {
         match Initiator::login(login) {
             Ok(mut session) => {
-                session.become_ready().unwrap();
-                return session;
+                if session.become_ready().is_ok() {
+                    return session;
+                }
             }
             Err(LoginError::Refused(status)) => panic!("login refused with {status:#06x}"),
             Err(LoginError::Io(_)) => {}
@@ -117,9 +56,17 @@ fn lba(slot: u32) -> u32 {
     slot * 8
 }
 
-/// Writes round after round, batches of plain and FUA writes, each followed by a flush; answers
-/// the last acknowledged round per slot, and how often it was asked to log out.
-fn write_until(login: &Login, stop: &AtomicBool, rounds: &AtomicU32) -> (Vec<u32>, u32) {
+/// What a writer got done.
+struct Written {
+    /// The last acknowledged round per slot.
+    acknowledged: Vec<u32>,
+    /// How often it was asked to log out.
+    asked: u32,
+}
+
+/// Writes round after round until it shall stop: batches of plain and FUA writes, each followed by a flush. Whoever is
+/// too slow to log out is cut off, and sends the batch again, as initiators do.
+fn write_until(login: &Login, stop: &AtomicBool, rounds: &AtomicU32) -> Written {
     let mut session = come_back(login);
     let mut acknowledged = vec![0; SLOTS as usize];
     let mut asked = 0;
@@ -127,49 +74,47 @@ fn write_until(login: &Login, stop: &AtomicBool, rounds: &AtomicU32) -> (Vec<u32
     while !stop.load(Ordering::Relaxed) {
         round += 1;
         for first in (0..SLOTS).step_by(BATCH as usize) {
-            // Whatever is in flight when the service stops is answered, not cut off.
-            for slot in first..first + BATCH {
-                let mut cdb = cdb_10(0x2a, lba(slot), 8);
-                cdb[1] = if slot % 4 == 0 { 0x08 } else { 0 };
-                session.start(&cdb, &content(round, slot), 4096).unwrap();
-            }
-            session.start(&cdb_10(0x35, 0, 0), &[], 0).unwrap();
-            for _ in 0..=BATCH {
-                assert_eq!(session.finish().unwrap().status, 0);
+            while write_batch(&mut session, round, first).is_err() {
+                asked += u32::from(session.logout_requested);
+                session = come_back(login);
             }
             for slot in first..first + BATCH {
                 acknowledged[slot as usize] = round;
             }
             if session.logout_requested {
                 asked += 1;
-                session.log_out().unwrap();
+                // It may have been given up meanwhile.
+                let _ = session.log_out();
                 session = come_back(login);
             }
         }
         rounds.store(round, Ordering::Relaxed);
     }
-    (acknowledged, asked)
+    Written {
+        acknowledged,
+        asked,
+    }
 }
 
-fn power_on(site: &Site, runtime: &tokio::runtime::Runtime, seat: u32) {
-    let power_on = TargetRequest::PowerOn {
-        client: client_id(seat),
-        peer: [127, 0, 0, 1].into(),
-    };
-    let control = site.paths.target_control();
-    let reply: TargetReply = runtime
-        .block_on(request(&control, &power_on, PATIENCE))
-        .unwrap();
-    assert!(matches!(reply, TargetReply::Disk(_)), "{reply:?}");
+fn write_batch(session: &mut Initiator, round: u32, first: u32) -> std::io::Result<()> {
+    for slot in first..first + BATCH {
+        let mut cdb = cdb_10(0x2a, lba(slot), 8);
+        cdb[1] = if slot % 4 == 0 { 0x08 } else { 0 };
+        session.start(&cdb, &content(round, slot), 4096)?;
+    }
+    session.start(&cdb_10(0x35, 0, 0), &[], 0)?;
+    for _ in 0..=BATCH {
+        assert_eq!(session.finish()?.status, 0);
+    }
+    Ok(())
 }
 
 #[test]
 fn a_planned_restart_loses_nothing_and_is_short() {
     let site = Site::new();
-    let mut serving = Serving::start(&site);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    power_on(&site, &runtime, 1);
-    power_on(&site, &runtime, 2);
+    let mut service = Service::start(&site);
+    service::power_on(&site, 1);
+    service::power_on(&site, 2);
     let stop = Arc::new(AtomicBool::new(false));
     let rounds = Arc::new(AtomicU32::new(0));
     let writer = {
@@ -190,7 +135,7 @@ fn a_planned_restart_loses_nothing_and_is_short() {
         let mut firmware = site.login(2);
         firmware.isid = [0x40, 0x00, 0x27, 0x23, 0x12, 0x34];
         let mut firmware = come_back(&firmware);
-        let (stopped, back) = serving.restart(&site);
+        let (stopped, back) = service.restart(&site);
         println!("restart {number}: stopped after {stopped:?}, accepting again after {back:?}");
         assert!(back < RESTART_MAX, "{back:?}");
         let end = firmware.receive();
@@ -199,7 +144,10 @@ fn a_planned_restart_loses_nothing_and_is_short() {
     }
     wait_for_rounds(2);
     stop.store(true, Ordering::Relaxed);
-    let (acknowledged, asked) = writer.join().unwrap();
+    let Written {
+        acknowledged,
+        asked,
+    } = writer.join().unwrap();
     assert_eq!(asked, 3);
     let mut session = come_back(&site.login(1));
     for slot in 0..SLOTS {

@@ -8,11 +8,13 @@
 mod support;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use dess_model::Secret;
 use dess_target::StandaloneChap;
 use support::standalone::{IQN, Standalone};
+use support::tap::Tap;
 
 fn url(disk: &Standalone, credentials: &str) -> String {
     format!("iscsi://{credentials}{}/{IQN}/0", disk.address)
@@ -49,6 +51,31 @@ fn libiscsi_finds_the_disk_and_reads_its_identity() {
     assert!(page.contains("Unit Serial Number:["), "{page}");
     let capacity = text(&tool("iscsi-readcapacity16", &[&url(&disk, "")]));
     assert!(capacity.contains("Total size:67108864"), "{capacity}");
+}
+
+#[test]
+fn discovery_tells_each_portal_that_the_initiator_can_reach() {
+    let disk = Standalone::serve(|options| {
+        options.listen = ["127.0.0.1:0", "127.0.0.2:0", "0.0.0.0:0"]
+            .map(|portal| portal.parse().unwrap())
+            .to_vec();
+    });
+    for reached in &disk.portals[..2] {
+        let list = text(&tool("iscsi-ls", &[&format!("iscsi://{reached}")]));
+        let mut found: Vec<&str> = list
+            .lines()
+            .filter_map(|line| line.split_once("Portal:")?.1.split_whitespace().next())
+            .collect();
+        let mut expected: Vec<String> = disk.portals[..2]
+            .iter()
+            .map(|portal| format!("{portal},1"))
+            .collect();
+        // Everywhere is told as the address that was reached.
+        expected.push(format!("{}:{},1", reached.ip(), disk.portals[2].port()));
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{list}");
+    }
 }
 
 #[test]
@@ -105,6 +132,72 @@ fn qemu_writes_and_reads_back_through_its_own_driver() {
     let file = fs::read(&disk.image).unwrap();
     assert!(file[7 << 20..10 << 20].iter().all(|&byte| byte == 0x5a));
     assert!(file[4 << 20..5 << 20].iter().all(|&byte| byte == 0));
+}
+
+/// Writes, reads back and flushes by QEMU's driver, which is told these options beside the disk; what it said.
+fn qemu_io(portal: SocketAddr, options: &str, secret: Option<&str>) -> (bool, String) {
+    let disk = format!("driver=iscsi,transport=tcp,portal={portal},target={IQN},lun=0{options}");
+    let secret = secret.map(|secret| format!("secret,id=chap,data={secret}"));
+    let mut arguments: Vec<&str> = Vec::new();
+    if let Some(secret) = &secret {
+        arguments.extend(["--object", secret]);
+    }
+    // One command with immediate data, one with several bursts, reads of several segments, and odd places.
+    arguments.extend(["--image-opts", &disk, "-c", "write -P 0x11 512 4k"]);
+    arguments.extend(["-c", "write -P 0x77 1M 3M", "-c", "flush"]);
+    arguments.extend(["-c", "read -P 0x11 512 4k", "-c", "read -P 0x77 1M 3M"]);
+    arguments.extend(["-c", "read -P 0 8M 1536"]);
+    let output = tool("qemu-io", &arguments);
+    let said = text(&output);
+    (output.status.success() && !said.contains("failed"), said)
+}
+
+#[test]
+fn qemu_works_with_each_header_digest_that_it_offers() {
+    for (option, agreed) in [
+        ("none", "None"),
+        ("crc32c", "CRC32C"),
+        ("none-crc32c", "None"),
+        ("crc32c-none", "CRC32C"),
+    ] {
+        let disk = Standalone::serve(|_| {});
+        let wire = Tap::to(disk.address);
+        let (good, said) = qemu_io(wire.address, &format!(",header-digest={option}"), None);
+        assert!(good, "{option}: {said}");
+        assert!(
+            wire.has_heard(&format!("HeaderDigest={agreed}\0")),
+            "{option}"
+        );
+        assert!(wire.has_heard("DataDigest=None\0"), "{option}");
+        let file = fs::read(&disk.image).unwrap();
+        assert!(file[1 << 20..4 << 20].iter().all(|&byte| byte == 0x77));
+    }
+}
+
+#[test]
+fn qemu_proves_itself_by_chap() {
+    let disk = Standalone::serve(|options| {
+        options.chap = Some(StandaloneChap {
+            initiator: ("user".into(), Secret::new("a-long-secret")),
+            target: None,
+        });
+    });
+    let user = ",user=user,password-secret=chap,header-digest=crc32c";
+    let (good, said) = qemu_io(disk.address, user, Some("a-long-secret"));
+    assert!(good, "{said}");
+    let other = ",user=other,password-secret=chap";
+    for (options, secret) in [
+        (user, Some("a-wrong-secret")),
+        (other, Some("a-long-secret")),
+        ("", None),
+    ] {
+        let (good, said) = qemu_io(disk.address, options, secret);
+        assert!(!good, "{options}: {said}");
+        assert!(
+            said.contains("Failed to log in") || said.contains("login"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

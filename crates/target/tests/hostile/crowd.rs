@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::support::raw::{Raw, Shot};
-use crate::support::victim::{MIB, Victim, use_all_files};
+use crate::support::service::use_all_files;
+use crate::support::victim::{MIB, Victim};
 
 /// Connections of one attack.
 const CROWD: u32 = 10_000;

@@ -19,5 +19,5 @@ mod session;
 /// Not a test: the service itself, in a process that a test starts.
 #[test]
 fn child_that_serves() {
-    support::victim::serve_if_child();
+    support::service::serve_if_child();
 }

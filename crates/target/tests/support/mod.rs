@@ -8,4 +8,5 @@ pub mod raw;
 pub mod room;
 pub mod service;
 pub mod standalone;
+pub mod tap;
 pub mod victim;

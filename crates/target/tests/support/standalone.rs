@@ -17,6 +17,8 @@ pub const DISK_BYTES: u64 = 64 << 20;
 /// The running service; it ends with this value.
 pub struct Standalone {
     pub address: SocketAddr,
+    /// All portals, the first of them is `address`.
+    pub portals: Vec<SocketAddr>,
     pub image: PathBuf,
     options: StandaloneOptions,
     _directory: tempfile::TempDir,
@@ -41,9 +43,10 @@ impl Standalone {
             disk_threads: 2,
         };
         change(&mut options);
-        let (runtime, address) = start(&options);
+        let (runtime, portals) = start(&options);
         Self {
-            address,
+            address: portals[0],
+            portals,
             image,
             options,
             _directory: directory,
@@ -54,9 +57,10 @@ impl Standalone {
     /// Ends the service without a farewell and starts it again, on another port.
     pub fn restart(&mut self) {
         drop(self.runtime.take());
-        let (runtime, address) = start(&self.options);
+        let (runtime, portals) = start(&self.options);
         self.runtime = Some(runtime);
-        self.address = address;
+        self.address = portals[0];
+        self.portals = portals;
     }
 
     /// A session of the initiator port with this number.
@@ -73,11 +77,11 @@ impl Standalone {
     }
 }
 
-fn start(options: &StandaloneOptions) -> (Runtime, SocketAddr) {
+fn start(options: &StandaloneOptions) -> (Runtime, Vec<SocketAddr>) {
     let runtime = Runtime::new().unwrap();
     let (ready, bound) = oneshot::channel();
     let service = serve_file(options.clone(), ready, CancellationToken::new());
     runtime.spawn(async move { service.await.unwrap() });
-    let address = runtime.block_on(bound).unwrap()[0];
-    (runtime, address)
+    let portals = runtime.block_on(bound).unwrap();
+    (runtime, portals)
 }

@@ -1,26 +1,15 @@
 //! The service in a process of its own, under attack, and a client of it that must not notice.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dess_model::host::{Paths, request};
-use dess_model::{TargetReply, TargetRequest};
-use dess_target::{TargetOptions, serve};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-
 use super::initiator::{Initiator, Login};
-use super::room::{Site, client_id};
-
-const STATE: &str = "DESS_TEST_STATE";
-const RUNTIME: &str = "DESS_TEST_RUNTIME";
+use super::room::Site;
+use super::service::{Service, power_on, use_all_files};
 
 pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
@@ -36,40 +25,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Most lines with a warning that one attack may leave: each peer and kind once in a minute.
 const WARNINGS_MAX: usize = 40;
 
-/// Not a test: the service itself, if this process was started to be it.
-pub fn serve_if_child() {
-    let (Some(state), Some(runtime)) = (std::env::var_os(STATE), std::env::var_os(RUNTIME)) else {
-        return;
-    };
-    use_all_files();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    let paths = Paths {
-        state: state.into(),
-        runtime: runtime.into(),
-    };
-    let (ready, _) = oneshot::channel();
-    let served = serve(TargetOptions::new(paths), ready, CancellationToken::new());
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(served)
-        .unwrap();
-}
-
-/// Raises the number of files that this process may open to the hard limit, as `dess` does.
-/// Returns the limit.
-pub fn use_all_files() -> u64 {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: hard,
-        maximum: hard,
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    hard.unwrap_or(1 << 20)
-}
-
 /// Memory and files of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
@@ -81,7 +36,7 @@ pub struct Usage {
 /// its own secret), and seat 1 at work.
 pub struct Victim {
     pub site: Site,
-    child: Child,
+    service: Service,
     log: PathBuf,
     watch: Option<Watch>,
     idle: Usage,
@@ -92,17 +47,10 @@ impl Victim {
         use_all_files();
         let site = Site::new();
         let log = site.paths.state.join("log");
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_serves", "--nocapture"])
-            .env(STATE, &site.paths.state)
-            .env(RUNTIME, &site.paths.runtime)
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let service = Service::start_logging_to(&site, File::create(&log).unwrap());
         let mut victim = Self {
             site,
-            child,
+            service,
             log,
             watch: None,
             idle: Usage {
@@ -110,27 +58,13 @@ impl Victim {
                 files: 0,
             },
         };
-        victim.site.wait_for_portal();
-        victim.power_on(1);
-        victim.power_on(2);
+        power_on(&victim.site, 1);
+        power_on(&victim.site, 2);
         let watch = Watch::start(&victim.site);
         watch.wait_for_rounds(200);
         victim.watch = Some(watch);
         victim.idle = victim.settled();
         victim
-    }
-
-    fn power_on(&self, seat: u32) {
-        let power_on = TargetRequest::PowerOn {
-            client: client_id(seat),
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        let control = self.site.paths.target_control();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let reply = runtime
-            .block_on(request(&control, &power_on, REST_WITHIN))
-            .unwrap();
-        assert!(matches!(reply, TargetReply::Disk(_)), "{reply:?}");
     }
 
     /// How an attacker that knows the secret of seat 2 logs in, for the `number`th time.
@@ -145,7 +79,7 @@ impl Victim {
     }
 
     pub fn usage(&self) -> Usage {
-        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let files = fs::read_dir(format!("/proc/{}/fd", self.service.id())).unwrap();
         Usage {
             resident_bytes: self.status("VmRSS:"),
             files: files.count(),
@@ -191,7 +125,7 @@ impl Victim {
     }
 
     fn status(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.service.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.unwrap().trim().trim_end_matches(" kB");
         kib.parse::<u64>().unwrap() * KIB
@@ -264,8 +198,6 @@ impl Drop for Victim {
             let lines: Vec<_> = log.lines().collect();
             println!("{}", lines[lines.len().saturating_sub(30)..].join("\n"));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
