@@ -116,6 +116,12 @@ fn the_server_saw_every_stage(server: &DessServer, client: &Client) -> Result<()
 }
 
 fn a_volatile_client_forgets(client: &Client) -> Result<()> {
+    // In the middle of its work: answers are on their way to a system that is no more.
+    client.start(
+        "echo DESS-BUSY; while :; do dd if=/dev/sda of=/dev/null bs=1M count=32 2>/dev/null; \
+         echo 3 >/proc/sys/vm/drop_caches; done",
+    )?;
+    client.wait_for(&["DESS-BUSY"], COMMAND_LIMIT)?;
     client.reset()?;
     client.wait_for(&["DESS-TINY-UP boots=1 "], BOOT_LIMIT)?;
     assert_eq!(

@@ -2,6 +2,7 @@
 //! costs it, and how its initiator and DESS agree on everything that a boot does not use.
 
 mod open_iscsi;
+mod planned;
 
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ fn debian_keeps_what_its_policy_says_and_survives_a_killed_iscsi_service() -> Re
     }
 
     no_acknowledged_write_is_lost(&server, &keeper_pc)?;
+    planned::a_planned_restart_is_a_short_pause(&server, &keeper_pc)?;
 
     // The one reboots: its firmware boots from the network again. The other one is switched off.
     forgetter_pc.start("systemctl reboot")?;
