@@ -1,5 +1,6 @@
 //! The command line.
 
+mod db;
 mod image;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -12,6 +13,7 @@ use dess_node::supervisor::protocol::ServiceName;
 use dess_target::Geometry;
 use ipnet::Ipv4Net;
 
+pub(crate) use db::DbCommand;
 pub(crate) use image::{ImageCommand, RolloutArguments};
 
 use crate::limits::LimitArguments;
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Jobs of the management daemon.
     #[command(subcommand)]
     Job(JobCommand),
+    /// The database: check, backup, export, import.
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Print shell completions.
     Completions {
         /// Which shell.

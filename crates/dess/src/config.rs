@@ -3,14 +3,18 @@
 //! Names, addresses and assignments live in the database (`dess site`, `dess client`); this file
 //! says where that is and how the services listen. Everything has a default.
 
+mod database;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dess_model::host::Paths;
+use dess_store::Database;
 use serde::Deserialize;
 
 use crate::arguments::GlobalArguments;
+pub(crate) use database::DatabaseSection;
 
 /// Read if it exists and `--config` names no other.
 const DEFAULT_FILE: &str = "/etc/dess/dess.toml";
@@ -24,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) boot: BootSection,
     pub(crate) iscsi: IscsiSection,
     pub(crate) web: WebSection,
+    pub(crate) database: DatabaseSection,
 }
 
 /// `[paths]`
@@ -133,6 +138,11 @@ impl Config {
             state: self.paths.state.clone(),
             runtime: self.paths.runtime.clone(),
         }
+    }
+
+    /// The site's database; opens nothing yet.
+    pub(crate) fn database(&self) -> Result<Database> {
+        self.database.database(&self.paths())
     }
 
     fn read(path: &Path) -> Result<Self> {

@@ -13,6 +13,7 @@ use dess_dhcp::server::DhcpOptions;
 use dess_model::SiteSnapshot;
 use dess_model::host::{Paths, SnapshotReader};
 use dess_node::NodeOptions;
+use dess_node::operations::Operations;
 use dess_target::{StandaloneOptions, TargetOptions};
 use dess_tftp::server::ServeOptions as TftpOptions;
 use dess_web::WebOptions;
@@ -212,7 +213,13 @@ async fn serve_standalone(arguments: IscsiServeArguments) -> Result<ExitCode> {
 pub(crate) async fn node(config: &Config) -> Result<ExitCode> {
     let paths = config.paths();
     let running = start(&paths)?;
-    dess_node::serve(NodeOptions { paths }, running.ready, running.cancel).await?;
+    let database = config.database()?;
+    let options = NodeOptions {
+        paths,
+        database,
+        backups_kept: config.database.backups_kept,
+    };
+    dess_node::serve(options, running.ready, running.cancel).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -220,8 +227,9 @@ pub(crate) async fn node(config: &Config) -> Result<ExitCode> {
 pub(crate) async fn web(config: &Config) -> Result<ExitCode> {
     let paths = config.paths();
     let running = start(&paths)?;
+    let database = config.database()?;
     let options = WebOptions {
-        paths,
+        operations: Operations::with_database(paths, database),
         listen: config.web.listen,
     };
     dess_web::serve(options, running.ready, running.cancel).await?;

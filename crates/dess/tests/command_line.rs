@@ -234,3 +234,32 @@ fn a_password_is_reset_only_for_an_owner_who_exists() {
     let code = Path::new(&site.path("run")).join("reset-code");
     assert!(!code.exists(), "no code for nobody");
 }
+
+#[test]
+fn a_site_is_exported_checked_imported_and_backed_up() {
+    let (old, new) = (Site::new(), Site::new());
+    assert!(old.init(&[]).status.success());
+    let file = old.path("site.export");
+    let done = old.run(&["db", "export", &file]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let done = new.run(&["db", "import", &file]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(new.run(&["db", "check"]).status.success());
+    let again = new.run(&["db", "import", &file]);
+    assert!(!again.status.success());
+    assert!(stderr(&again).contains("--replace"), "{}", stderr(&again));
+    let again = new.run(&["db", "import", "--replace", &file]);
+    assert!(again.status.success(), "{}", stderr(&again));
+
+    let done = new.run(&["--json", "db", "backup", "--to", &new.path("kept")]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let answer: serde_json::Value = serde_json::from_str(&stdout(&done)).unwrap();
+    let backup = answer["backup"].as_str().unwrap();
+    for name in ["state/dess.db", "state/dess.db-wal", "state/dess.db-shm"] {
+        // The companions of the file are there only if it was not closed.
+        let _ = std::fs::remove_file(new.path(name));
+    }
+    assert!(!new.run(&["db", "check"]).status.success());
+    std::fs::copy(backup, new.path("state/dess.db")).unwrap();
+    assert!(new.run(&["db", "check"]).status.success());
+}

@@ -43,6 +43,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
     ("/usr/sbin/perfdhcp", "kea-admin"),
     ("/usr/bin/c++", "g++"),
+    ("/usr/sbin/mariadbd", "mariadb-server"),
+    ("/usr/bin/mariadb", "mariadb-client"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
 ];

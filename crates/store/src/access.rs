@@ -1,9 +1,9 @@
 //! Users and login sessions of the page.
 
 use dess_model::Timestamp;
-use sqlx::query;
 
 use crate::row::Columns;
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// A user.

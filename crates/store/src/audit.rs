@@ -1,10 +1,10 @@
 //! The audit log.
 
 use dess_model::Timestamp;
-use sqlx::query;
 use uuid::Uuid;
 
 use crate::row::Columns;
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// One line of the audit log.

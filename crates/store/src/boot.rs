@@ -1,10 +1,9 @@
 //! Boot attempts and their steps.
 
 use dess_model::{AttemptId, ClientId, MacAddr, Timestamp};
-use sqlx::query;
-use sqlx::sqlite::SqliteRow;
 
-use crate::row::{Columns, count_of, text_of};
+use crate::row::{Columns, Row, count_of, text_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// One boot attempt.
@@ -255,7 +254,7 @@ impl Tx {
     }
 }
 
-fn attempt_of(row: &SqliteRow) -> Result<AttemptRecord, StoreError> {
+fn attempt_of(row: &Row) -> Result<AttemptRecord, StoreError> {
     let row = Columns(row);
     Ok(AttemptRecord {
         id: row.parsed("id")?,

@@ -6,10 +6,9 @@ use dess_model::{
     Architecture, AttemptId, BootPolicy, ClientId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
     MacAddr, Secret, Timestamp, VersionRef,
 };
-use sqlx::query;
-use sqlx::sqlite::SqliteRow;
 
-use crate::row::{Columns, json_of, name_of, text_of};
+use crate::row::{Columns, Row, json_of, name_of, text_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// One client.
@@ -179,7 +178,7 @@ impl Tx {
     }
 }
 
-fn client_of(row: &SqliteRow) -> Result<ClientRecord, StoreError> {
+fn client_of(row: &Row) -> Result<ClientRecord, StoreError> {
     let row = Columns(row);
     Ok(ClientRecord {
         id: row.parsed("id")?,

@@ -1,9 +1,9 @@
 //! Images and their versions.
 
 use dess_model::{ImageId, Timestamp, VersionRef};
-use sqlx::query;
 
 use crate::row::{Columns, count_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// One image.

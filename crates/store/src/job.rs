@@ -2,10 +2,9 @@
 
 use dess_model::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
-use sqlx::query;
-use sqlx::sqlite::SqliteRow;
 
-use crate::row::{Columns, count_of, name_of};
+use crate::row::{Columns, Row, count_of, name_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// Where a job stands.
@@ -157,7 +156,7 @@ impl Tx {
     }
 }
 
-fn job_of(row: &SqliteRow) -> Result<JobRecord, StoreError> {
+fn job_of(row: &Row) -> Result<JobRecord, StoreError> {
     let row = Columns(row);
     Ok(JobRecord {
         id: row.parsed("id")?,

@@ -2,37 +2,49 @@
 //!
 //! [`Database`] keeps one site's database open and reopens it after a failure; [`Store`] runs
 //! transactions; [`Tx`] has the repository methods, one file per resource, named noun first.
-//! SQL is portable (`?` parameters, no upserts); only opening, migrating and the transaction's
-//! first statement know SQLite.
+//! SQL is portable (`?` parameters, no upserts); only opening, migrating, and the first and last
+//! statement of a transaction know whether the database is a SQLite file or on MariaDB servers.
 
 mod access;
 mod audit;
+mod backup;
 mod boot;
+mod check;
 mod client;
 mod database;
 mod error;
 mod image;
 mod job;
+mod location;
 mod maintenance;
+mod mariadb;
 mod migration;
 mod notice;
 mod rollout;
 mod row;
+mod schema;
 mod site;
+mod sqlite;
+mod statement;
+mod transfer;
 mod tx;
 
 pub use access::{SessionRecord, UserRecord};
 pub use audit::AuditRecord;
+pub use backup::{BackupError, newest_backup};
 pub use boot::{AttemptRecord, StepRecord};
+pub use check::Soundness;
 pub use client::ClientRecord;
 pub use database::{Database, Store};
 pub use error::StoreError;
 pub use image::{ImageRecord, VersionRecord};
 pub use job::{JobRecord, JobState};
+pub use location::{DatabaseLocation, LocationError, ServerList};
 pub use maintenance::MaintenanceRecord;
 pub use notice::{NoticeKind, NoticeRecord};
 pub use rollout::{Assigned, Holder, RolloutRecord};
 pub use site::{GroupRecord, ServerRecord, SiteRecord};
+pub use transfer::{Transfer, TransferError};
 pub use tx::Tx;
 
 #[cfg(test)]

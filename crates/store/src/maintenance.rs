@@ -1,9 +1,9 @@
 //! Maintenance clients: who writes the next version of an image.
 
 use dess_model::{ClientId, ImageId, Timestamp, VersionRef};
-use sqlx::query;
 
 use crate::row::Columns;
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// The maintenance client of an image.

@@ -2,9 +2,9 @@
 
 use dess_model::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::query;
 
 use crate::row::{Columns, count_of, name_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// What a notice is about.

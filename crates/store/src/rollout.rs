@@ -1,9 +1,9 @@
 //! Roll-outs: what clients and groups were assigned before them, so that they can be taken back.
 
 use dess_model::{ClientId, GroupId, ImageId, Timestamp, VersionRef};
-use sqlx::query;
 
 use crate::row::{Columns, text_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// A roll-out of a version that was not taken back.

@@ -6,13 +6,20 @@ use std::str::FromStr;
 use dess_model::{ImageId, Timestamp, VersionRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::StoreError;
 
+/// One row of an answer.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    MariaDb(MySqlRow),
+}
+
 /// Reads the columns of one row by name.
-pub(crate) struct Columns<'a>(pub(crate) &'a SqliteRow);
+pub(crate) struct Columns<'a>(pub(crate) &'a Row);
 
 impl Columns<'_> {
     pub(crate) fn text(&self, column: &'static str) -> Result<String, StoreError> {
@@ -21,7 +28,25 @@ impl Columns<'_> {
     }
 
     pub(crate) fn text_opt(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.0.try_get(column).map_err(unreadable)
+        self.text_of(column)
+    }
+
+    /// As [`Columns::text_opt`], of a column that the database named.
+    pub(crate) fn text_of(&self, column: &str) -> Result<Option<String>, StoreError> {
+        match self.0 {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::MariaDb(row) => row.try_get(column),
+        }
+        .map_err(unreadable)
+    }
+
+    /// The number in a column that the database named.
+    pub(crate) fn number_of(&self, column: &str) -> Result<Option<i64>, StoreError> {
+        match self.0 {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::MariaDb(row) => row.try_get(column),
+        }
+        .map_err(unreadable)
     }
 
     /// A value with a textual form.
@@ -72,8 +97,7 @@ impl Columns<'_> {
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
-        let number: Option<i64> = self.0.try_get(column).map_err(unreadable)?;
-        number
+        self.number_of(column)?
             .map(|number| T::try_from(number).map_err(|_| wrong(column, number)))
             .transpose()
     }

@@ -4,9 +4,9 @@ use dess_model::{
     AddressRange, BootPolicy, GroupId, IoLimits, Registration, ServerEntry, Subnet, Timestamp,
     VersionRef,
 };
-use sqlx::query;
 
 use crate::row::{Columns, json_of, name_of, text_of};
+use crate::statement::query;
 use crate::{StoreError, Tx};
 
 /// The site.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::Sqlite;
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-
 use tokio::sync::Mutex;
 
+use crate::database::Engine;
+use crate::error::{ErrorClass, classify};
+use crate::mariadb::{CommitError, Session};
+use crate::row::Row;
+use crate::sqlite::Transaction;
+use crate::statement::Statement;
 use crate::{Store, StoreError};
 
 /// An open transaction. Dropped without a commit, it is undone.
@@ -19,22 +21,31 @@ use crate::{Store, StoreError};
 #[derive(Debug)]
 pub struct Tx {
     store: Store,
+    /// Empty after a failure that ended the transaction: nothing more is run then.
     inner: Arc<Mutex<Option<Inner>>>,
-    busy: Arc<AtomicBool>,
+    /// A statement failed in a way that a further run may not meet.
+    passing: Arc<AtomicBool>,
 }
 
-type Inner = sqlx::Transaction<'static, Sqlite>;
-
-/// A statement with its parameters.
-pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
+/// A transaction of the one or the other database.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    Sqlite(Transaction),
+    MariaDb(Session),
+}
 
 impl Tx {
     pub(crate) fn new(store: Store, inner: Inner) -> Self {
         Self {
             store,
             inner: Arc::new(Mutex::new(Some(inner))),
-            busy: Arc::default(),
+            passing: Arc::default(),
         }
+    }
+
+    /// Which database it runs on.
+    pub(crate) fn engine(&self) -> &Engine {
+        self.store.engine()
     }
 
     /// A second handle on the same transaction.
@@ -42,32 +53,46 @@ impl Tx {
         Self {
             store: self.store.clone(),
             inner: Arc::clone(&self.inner),
-            busy: Arc::clone(&self.busy),
+            passing: Arc::clone(&self.passing),
         }
     }
 
-    /// True if a statement failed because another process held the lock.
-    pub(crate) fn was_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+    /// True if a statement failed in a way that a further run may not meet.
+    pub(crate) fn met_passing_failure(&self) -> bool {
+        self.passing.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let inner = self.inner.lock().await.take();
-        match inner {
-            Some(inner) => inner
-                .commit()
+    /// Which run of the transaction `key` is saved already; none on SQLite, where a commit is
+    /// always answered.
+    pub(crate) async fn saved_run(&mut self, key: &str) -> Result<Option<i64>, StoreError> {
+        let mut inner = self.inner.lock().await;
+        match inner.as_mut() {
+            Some(Inner::MariaDb(session)) => session
+                .saved_run(key)
                 .await
-                .map_err(|source| self.failed("commit", source)),
-            None => Ok(()),
+                .map_err(|source| self.store.failed("look a transaction up", source)),
+            Some(Inner::Sqlite(_)) | None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn commit(self, key: &str, run: i64) -> Result<(), CommitError> {
+        match self.inner.lock().await.take() {
+            Some(Inner::Sqlite(tx)) => tx.commit().await.map_err(CommitError::Undone),
+            Some(Inner::MariaDb(session)) => session.commit(key, run).await,
+            None => Err(CommitError::Undone(ended())),
         }
     }
 
     /// Undoes everything now, whoever still holds the other half.
     pub(crate) async fn undo(self) {
-        if let Some(inner) = self.inner.lock().await.take()
-            && let Err(error) = inner.rollback().await
-        {
-            tracing::debug!(%error, "cannot undo a transaction");
+        match self.inner.lock().await.take() {
+            Some(Inner::Sqlite(tx)) => {
+                if let Err(error) = tx.rollback().await {
+                    tracing::debug!(%error, "cannot undo a transaction");
+                }
+            }
+            Some(Inner::MariaDb(session)) => session.undo().await,
+            None => {}
         }
     }
 
@@ -77,12 +102,17 @@ impl Tx {
         action: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let done = match self.inner.lock().await.as_mut() {
-            Some(inner) => statement.execute(&mut **inner).await,
-            None => Err(sqlx::Error::WorkerCrashed),
+        let mut inner = self.inner.lock().await;
+        let done = match inner.as_mut() {
+            Some(Inner::Sqlite(tx)) => statement
+                .into_query()
+                .execute(&mut **tx)
+                .await
+                .map(|done| done.rows_affected()),
+            Some(Inner::MariaDb(session)) => session.execute(statement).await,
+            None => Err(ended()),
         };
-        done.map(|done| done.rows_affected())
-            .map_err(|source| self.failed(action, source))
+        done.map_err(|source| self.failed(action, source, &mut inner))
     }
 
     /// All rows of a query.
@@ -90,12 +120,21 @@ impl Tx {
         &mut self,
         action: &'static str,
         statement: Statement,
-    ) -> Result<Vec<SqliteRow>, StoreError> {
-        let rows = match self.inner.lock().await.as_mut() {
-            Some(inner) => statement.fetch_all(&mut **inner).await,
-            None => Err(sqlx::Error::WorkerCrashed),
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut inner = self.inner.lock().await;
+        let rows = match inner.as_mut() {
+            Some(Inner::Sqlite(tx)) => statement
+                .into_query()
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Some(Inner::MariaDb(session)) => session
+                .fetch_all(statement)
+                .await
+                .map(|rows| rows.into_iter().map(Row::MariaDb).collect()),
+            None => Err(ended()),
         };
-        rows.map_err(|source| self.failed(action, source))
+        rows.map_err(|source| self.failed(action, source, &mut inner))
     }
 
     /// The first row of a query.
@@ -103,19 +142,47 @@ impl Tx {
         &mut self,
         action: &'static str,
         statement: Statement,
-    ) -> Result<Option<SqliteRow>, StoreError> {
-        let row = match self.inner.lock().await.as_mut() {
-            Some(inner) => statement.fetch_optional(&mut **inner).await,
-            None => Err(sqlx::Error::WorkerCrashed),
+    ) -> Result<Option<Row>, StoreError> {
+        let mut inner = self.inner.lock().await;
+        let row = match inner.as_mut() {
+            Some(Inner::Sqlite(tx)) => statement
+                .into_query()
+                .fetch_optional(&mut **tx)
+                .await
+                .map(|row| row.map(Row::Sqlite)),
+            Some(Inner::MariaDb(session)) => session
+                .fetch_optional(statement)
+                .await
+                .map(|row| row.map(Row::MariaDb)),
+            None => Err(ended()),
         };
-        row.map_err(|source| self.failed(action, source))
+        row.map_err(|source| self.failed(action, source, &mut inner))
     }
 
-    fn failed(&self, action: &'static str, source: sqlx::Error) -> StoreError {
+    fn failed(
+        &self,
+        action: &'static str,
+        source: sqlx::Error,
+        inner: &mut Option<Inner>,
+    ) -> StoreError {
+        let class = classify(&source);
+        if matches!(class, ErrorClass::Busy | ErrorClass::Unusable)
+            && matches!(inner, Some(Inner::MariaDb(_)))
+            && let Some(Inner::MariaDb(session)) = inner.take()
+        {
+            // The server has undone the transaction, or is gone: a further statement would be one
+            // of its own.
+            session.abandon();
+        }
         let error = self.store.failed(action, source);
-        if matches!(error, StoreError::Busy) {
-            self.busy.store(true, Ordering::Relaxed);
+        if error.is_passing() {
+            self.passing.store(true, Ordering::Relaxed);
         }
         error
     }
+}
+
+/// A statement after the end of its transaction.
+fn ended() -> sqlx::Error {
+    sqlx::Error::WorkerCrashed
 }

@@ -60,6 +60,8 @@ async fn main() -> Result<(), Failure> {
     let (ready, is_ready) = oneshot::channel();
     let options = NodeOptions {
         paths: paths.clone(),
+        database: operations.database().clone(),
+        backups_kept: 0,
     };
     let node = tokio::spawn(serve_node(options, ready, cancel.clone()));
     is_ready.await?;
@@ -70,7 +72,7 @@ async fn main() -> Result<(), Failure> {
 
     let (ready, is_ready) = oneshot::channel();
     let options = WebOptions {
-        paths: paths.clone(),
+        operations: operations.acting_as("web"),
         listen,
     };
     let web = tokio::spawn(serve(options, ready, cancel.clone()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dess_model::Timestamp;
 use dess_model::host::Paths;
+use dess_node::operations::Operations;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +33,9 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    pub(crate) fn new(paths: Paths, cancel: CancellationToken) -> Self {
-        let feed = Feed::new(paths.clone());
+    pub(crate) fn new(operations: Operations, cancel: CancellationToken) -> Self {
+        let paths = operations.paths().clone();
+        let feed = Feed::new(operations);
         Self(Arc::new(Shared {
             live: Live::new(feed.clone()),
             feed,

@@ -10,6 +10,7 @@ use axum::{Extension, Router};
 use dess_http::{Ends, Host, Limits};
 use dess_model::host::Paths;
 use dess_model::{EventKind, MalformedTally, Timestamp};
+use dess_node::operations::Operations;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,8 @@ const LIMITS: Limits = Limits {
 /// What the admin page needs.
 #[derive(Clone, Debug)]
 pub struct WebOptions {
-    /// Where the services of this machine keep their files.
-    pub paths: Paths,
+    /// The site that the page shows and runs.
+    pub operations: Operations,
     /// Address and port to listen on; port 0 takes any free one.
     pub listen: SocketAddr,
 }
@@ -68,7 +69,7 @@ pub async fn serve(
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
     let listener = bind(options.listen).await?;
-    serve_on(listener, options.paths, ready, cancel).await
+    serve_on(listener, options.operations, ready, cancel).await
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -83,12 +84,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// If the socket does not tell its address.
 pub async fn serve_on(
     listener: TcpListener,
-    paths: Paths,
+    operations: Operations,
     ready: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Serve)?;
-    let app = App::new(paths, cancel.clone());
+    let app = App::new(operations, cancel.clone());
     prepare_setup(&app).await;
     tracing::info!(listen = %address, "admin page on http://{address}/");
     // Nobody may wait for it: then it is simply up.

@@ -1,6 +1,5 @@
 //! Everything that the pages show, read in one go.
 
-use dess_model::host::Paths;
 use dess_model::{ClientId, Timestamp};
 use dess_node::operations::{
     BootAttemptView, ClientView, GroupView, ImageView, JobView, NoticeView, OperationError,
@@ -78,10 +77,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(paths: Paths) -> Self {
-        Self {
-            operations: Operations::new(paths),
-        }
+    pub(crate) fn new(operations: Operations) -> Self {
+        Self { operations }
     }
 
     pub(crate) fn operations(&self) -> &Operations {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dess_model::host::Paths;
+use dess_node::operations::Operations;
 use dess_web::{WebOptions, serve, serve_on, setup_code};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +34,12 @@ async fn it_serves_until_cancelled_with_nothing_else_running() {
     let address = listener.local_addr().unwrap();
     let (ready, is_ready) = oneshot::channel();
     let cancel = CancellationToken::new();
-    let service = tokio::spawn(serve_on(listener, paths(&directory), ready, cancel.clone()));
+    let service = tokio::spawn(serve_on(
+        listener,
+        Operations::new(paths(&directory)),
+        ready,
+        cancel.clone(),
+    ));
     is_ready.await.unwrap();
     let room = get(address, "/").await.unwrap();
     assert!(room.starts_with("HTTP/1.1 303"), "{room}");
@@ -60,7 +66,7 @@ async fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = taken.local_addr().unwrap();
     let options = WebOptions {
-        paths: paths(&directory),
+        operations: Operations::new(paths(&directory)),
         listen,
     };
     let (ready, is_ready) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod client;
+mod db;
 mod group;
 mod image;
 mod init;
@@ -30,17 +31,25 @@ pub(crate) const ABNORMAL: u8 = 3;
 /// Runs a subcommand to its end.
 pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode> {
     let json = arguments.global.json;
-    let operations = Operations::new(config.paths()).acting_as(actor());
+    // Not for the services of the data path: they need no database.
+    let operations = || -> Result<Operations> {
+        let database = config.database()?;
+        Ok(Operations::with_database(config.paths(), database).acting_as(actor()))
+    };
     match arguments.command {
-        Command::Init(setup) => init::init(&operations, setup, json).await,
+        Command::Init(setup) => init::init(&operations()?, setup, json).await,
         Command::Up => up::up(&config, &arguments.global).await,
-        Command::Status => status::status(&operations, json).await,
-        Command::Client(command) => client::client(&operations, command, json).await,
-        Command::Group(command) => group::group(&operations, command, json).await,
-        Command::Image(command) => image::image(&operations, command, json).await,
-        Command::Service(command) => services::service(&operations, command, json).await,
-        Command::Site(command) => site::site(&operations, command, json).await,
-        Command::Job(command) => job::job(&operations, command, json).await,
+        Command::Status => status::status(&operations()?, json).await,
+        Command::Client(command) => client::client(&operations()?, command, json).await,
+        Command::Group(command) => group::group(&operations()?, command, json).await,
+        Command::Image(command) => image::image(&operations()?, command, json).await,
+        Command::Service(command) => services::service(&operations()?, command, json).await,
+        Command::Site(command) => site::site(&operations()?, command, json).await,
+        Command::Job(command) => job::job(&operations()?, command, json).await,
+        Command::Db(command) => {
+            let kept = config.database.backups_kept;
+            db::db(&operations()?, command, kept, json).await
+        }
         Command::Completions { shell } => {
             completions(shell);
             Ok(ExitCode::SUCCESS)
@@ -50,7 +59,7 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         } => up::print_setup_code(&config.paths()),
         Command::Web {
             command: Some(WebCommand::ResetPassword),
-        } => up::issue_reset_code(&operations, config.web.listen.port()).await,
+        } => up::issue_reset_code(&operations()?, config.web.listen.port()).await,
         Command::Dhcp => service::dhcp(&config).await,
         Command::Boot => service::boot(&config).await,
         Command::Iscsi { command } => service::iscsi(&config, command).await,

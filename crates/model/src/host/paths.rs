@@ -22,6 +22,11 @@ impl Paths {
         self.state.join("dess.db")
     }
 
+    /// Backups of the database.
+    pub fn backups(&self) -> PathBuf {
+        self.state.join("backups")
+    }
+
     /// DHCP leases.
     pub fn leases(&self) -> PathBuf {
         self.state.join("leases")

@@ -4,6 +4,7 @@
 //! no state that it could not rebuild, and goes on when the database cannot be used: events are
 //! folded in memory and written later, in order.
 
+mod backup;
 mod chronicle;
 mod control;
 mod error;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
 use dess_model::{Event, SessionStatus, TargetReply, TargetRequest, Timestamp};
-use dess_store::{StoreError, Tx};
+use dess_store::{Database, StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,10 @@ const AUDIT_KEPT_MS: i64 = 2 * 365 * 24 * 3600 * 1000;
 pub struct NodeOptions {
     /// The files of the site.
     pub paths: Paths,
+    /// Its database.
+    pub database: Database,
+    /// Daily backups of a database file that are kept; 0 for none.
+    pub backups_kept: u32,
 }
 
 /// Runs the daemon until `cancel`. `ready` is sent when its sockets are bound, whether the
@@ -73,7 +78,11 @@ pub async fn serve(
     ready: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
-    let paths = options.paths;
+    let NodeOptions {
+        paths,
+        database,
+        backups_kept,
+    } = options;
     for directory in [&paths.state, &paths.runtime] {
         create(directory)?;
     }
@@ -87,7 +96,7 @@ pub async fn serve(
         path: socket,
         source,
     })?;
-    let shared = Arc::new(Shared::new(paths));
+    let shared = Arc::new(Shared::new(paths, database));
     let tasks = TaskTracker::new();
     let (event_in, event_out) = mpsc::channel(EVENTS_WAITING_MAX);
     let (sessions_in, sessions_out) = mpsc::channel(1);
@@ -103,6 +112,10 @@ pub async fn serve(
         watch_sessions(Arc::clone(&shared), sessions_in),
     ));
     tasks.spawn(until(cancel.clone(), forget(Arc::clone(&shared))));
+    tasks.spawn(until(
+        cancel.clone(),
+        backup::back_up_daily(Arc::clone(&shared), backups_kept),
+    ));
     let answering = Arc::clone(&shared);
     let control = serve_control(
         listener,

@@ -27,9 +27,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(paths: Paths) -> Self {
+    pub(crate) fn new(paths: Paths, database: Database) -> Self {
         Self {
-            database: Database::new(paths.database()),
+            database,
             jobs: Notify::new(),
             retry: Notify::new(),
             publishing: tokio::sync::Mutex::new(()),

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 
+mod backup;
 mod maintenance;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 0x10]);
@@ -59,6 +60,8 @@ impl Site {
         let cancel = CancellationToken::new();
         let options = NodeOptions {
             paths: self.paths.clone(),
+            database: Database::new(self.paths.database()),
+            backups_kept: 2,
         };
         let daemon = tokio::spawn(serve(options, ready, cancel.clone()));
         is_ready.await.unwrap();

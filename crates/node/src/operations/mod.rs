@@ -8,6 +8,7 @@ mod access;
 mod boots;
 mod client_change;
 mod clients;
+mod database;
 mod error;
 mod images;
 mod jobs;
@@ -65,10 +66,17 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// The operations on the site whose files are at `paths`. Opens nothing yet.
+    /// The operations on the site whose files are at `paths`, its database among them. Opens
+    /// nothing yet.
     pub fn new(paths: Paths) -> Self {
+        let database = Database::new(paths.database());
+        Self::with_database(paths, database)
+    }
+
+    /// The operations on the site whose files are at `paths` and whose database is `database`.
+    pub fn with_database(paths: Paths, database: Database) -> Self {
         Self {
-            database: Database::new(paths.database()),
+            database,
             paths: Arc::new(paths),
             actor: "system".into(),
         }
@@ -87,6 +95,11 @@ impl Operations {
     /// open). The next operation opens it again.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// The database of the site.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// The files of the site.

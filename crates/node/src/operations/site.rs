@@ -71,13 +71,14 @@ impl Operations {
     /// If a field is wrong, or the site is set up already.
     pub async fn site_init(&self, setup: SiteSetup) -> Result<SiteView> {
         check(&setup)?;
-        let (database, snapshot) = (self.paths.database(), self.paths.snapshot());
-        if snapshot.exists() && !database.exists() {
+        let snapshot = self.paths.snapshot();
+        if snapshot.exists()
+            && let Err(StoreError::Missing { database }) = self.database.store().await
+        {
             return Err(OperationError::Refused(format!(
-                "there is a site snapshot ({}) but no database; restore a backup to {}, or move \
-                 the snapshot away to start anew",
-                snapshot.display(),
-                database.display()
+                "there is a site snapshot ({}) but no database; restore a backup to {database}, or \
+                 move the snapshot away to start anew",
+                snapshot.display()
             )));
         }
         let store = self.database.store_or_create().await?;

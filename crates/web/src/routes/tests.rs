@@ -78,7 +78,7 @@ impl Hall {
         };
         std::fs::create_dir(&paths.state).unwrap();
         std::fs::create_dir(&paths.runtime).unwrap();
-        let app = App::new(paths.clone(), CancellationToken::new());
+        let app = App::new(Operations::new(paths.clone()), CancellationToken::new());
         Self {
             directory,
             operations: Operations::new(paths),

@@ -332,7 +332,10 @@ async fn an_overlay_that_was_sealed_for_nothing_is_given_back() {
         version: None,
         fresh: false,
     };
-    let shared = Shared::new(room.site.paths.clone());
+    let shared = Shared::new(
+        room.site.paths.clone(),
+        Database::new(room.site.paths.database()),
+    );
     publish::reconcile(&shared, &[status]).await;
     room.write(8);
     room.stop().await;
