@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use crate::migration::known_version;
 use crate::row::{Columns, Row};
 use crate::schema::{ColumnKind, Schema, Table};
-use crate::statement::{Value, query_of};
+use crate::statement::{Statement, Value, query_of};
 use crate::{Store, StoreError, Tx};
 
 /// Says what the file is.
@@ -327,9 +327,7 @@ async fn insert(tx: &mut Tx, table: &Table, values: Vec<Value>) -> Result<(), St
         table.name,
         names.join(", ")
     );
-    let statement = values
-        .into_iter()
-        .fold(query_of(sql), |statement, value| statement.bind(value));
+    let statement = values.into_iter().fold(query_of(sql), Statement::bind);
     tx.execute("import rows", statement).await.map(drop)
 }
 
