@@ -238,7 +238,7 @@ fn a_password_is_reset_only_for_an_owner_who_exists() {
 #[test]
 fn a_site_is_exported_checked_imported_and_backed_up() {
     let (old, new) = (Site::new(), Site::new());
-    assert!(old.init(&[]).status.success());
+    assert!(old.init(&["--mode", "proxy"]).status.success());
     let file = old.path("site.export");
     let done = old.run(&["db", "export", &file]);
     assert!(done.status.success(), "{}", stderr(&done));
