@@ -194,6 +194,28 @@ pub(crate) enum ClientCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Write all clients as a sheet (CSV).
+    Export {
+        /// The file [default: print it].
+        file: Option<PathBuf>,
+    },
+    /// Register and change clients as a sheet (CSV) says: all of it, or nothing if anything is
+    /// wrong. Columns: mac, seat, name, address, policy, image, boot_file.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Only tell what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take over the hosts and subnets of an ISC dhcpd.conf, and tell what was not taken.
+    ImportDhcpd {
+        /// The file.
+        file: PathBuf,
+        /// Only tell what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// A client's last boots, step by step.
     Boots {
         /// Seat number, name, MAC address or id.

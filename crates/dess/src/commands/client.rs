@@ -8,8 +8,8 @@ use dess_model::{BootPolicy, IscsiIdentity, Timestamp};
 use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView, Operations};
 use serde::Serialize;
 
-use super::confirmed;
 use super::traffic::ClientTraffic;
+use super::{confirmed, import};
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
 use crate::limits;
 use crate::output::{self, ago, bytes, duration, or_dash, say, table};
@@ -50,6 +50,13 @@ pub(super) async fn client(
         }
         ClientCommand::Reset { client, force, yes } => {
             reset(operations, &client, force, yes).await?;
+        }
+        ClientCommand::Export { file } => import::export(operations, file.as_deref()).await?,
+        ClientCommand::Import { file, dry_run } => {
+            return import::import(operations, &file, dry_run, json).await;
+        }
+        ClientCommand::ImportDhcpd { file, dry_run } => {
+            return import::import_dhcpd(operations, &file, dry_run, json).await;
         }
         ClientCommand::Boots { client, limit } => {
             let client = operations.client_find(&client).await?;

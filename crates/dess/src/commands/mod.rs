@@ -4,6 +4,7 @@ mod client;
 mod db;
 mod group;
 mod image;
+mod import;
 mod init;
 mod job;
 mod services;

@@ -165,6 +165,21 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
 
 /// Refuses values that make no sense, and those that others have.
 async fn check(tx: &mut Tx, client: &ClientRecord, clients: &[ClientRecord]) -> Result<()> {
+    let (subnets, servers) = (tx.subnet_list().await?, tx.server_list().await?);
+    check_alone(client, &subnets, &servers)?;
+    clients
+        .iter()
+        .filter(|other| other.id != client.id)
+        .find_map(|other| conflict(client, other))
+        .map_or(Ok(()), Err)
+}
+
+/// Refuses values that make no sense.
+pub(super) fn check_alone(
+    client: &ClientRecord,
+    subnets: &[Subnet],
+    servers: &[ServerRecord],
+) -> Result<()> {
     if !(1..=SEAT_MAX).contains(&client.seat) {
         let reason = format!("{} is not in 1 to {SEAT_MAX}", client.seat);
         return Err(OperationError::invalid("seat", reason));
@@ -187,18 +202,14 @@ async fn check(tx: &mut Tx, client: &ClientRecord, clients: &[ClientRecord]) -> 
         let reason = "a file name or URL of 1 to 127 bytes without \"..\"";
         return Err(OperationError::invalid("boot file", reason));
     }
-    if let Some(address) = client.address {
-        let (subnets, servers) = (tx.subnet_list().await?, tx.server_list().await?);
-        check_address(address, &subnets, &servers)?;
+    match client.address {
+        Some(address) => check_address(address, subnets, servers),
+        None => Ok(()),
     }
-    clients
-        .iter()
-        .filter(|other| other.id != client.id)
-        .find_map(|other| conflict(client, other))
-        .map_or(Ok(()), Err)
 }
 
-fn conflict(client: &ClientRecord, other: &ClientRecord) -> Option<OperationError> {
+/// A value of a client that another one has.
+pub(super) fn conflict(client: &ClientRecord, other: &ClientRecord) -> Option<OperationError> {
     let (field, value) = if client.seat == other.seat {
         ("seat", client.seat.to_string())
     } else if client.mac == other.mac {

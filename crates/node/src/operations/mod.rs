@@ -9,6 +9,7 @@ mod boots;
 mod client_change;
 mod clients;
 mod database;
+mod dhcpd;
 mod error;
 mod images;
 mod jobs;
@@ -16,6 +17,7 @@ mod limits;
 mod maintenance;
 mod records;
 mod rollout;
+mod sheet;
 mod site;
 mod versions;
 
@@ -23,6 +25,7 @@ pub use access::{SessionCreate, SessionView, UserView};
 pub use boots::{BootAttemptView, BootSummary, StepView};
 pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
+pub use dhcpd::{DhcpdLeft, DhcpdReport};
 pub use error::OperationError;
 pub use images::{
     AssignTo, Follow, GroupView, ImageImport, ImageView, MaintenanceView, VersionView, end_marker,
@@ -30,6 +33,7 @@ pub use images::{
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
 pub use records::{AuditView, NoticeKind, NoticeView};
+pub use sheet::{SheetProblem, SheetReport};
 pub use site::{SiteSetup, SiteView};
 
 pub use maintenance::PublishOrder;

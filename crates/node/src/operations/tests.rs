@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::*;
 use crate::timeline::record_of;
 
-struct Site {
+pub(super) struct Site {
     _directory: tempfile::TempDir,
     paths: Paths,
-    operations: Operations,
+    pub(super) operations: Operations,
 }
 
 fn setup() -> SiteSetup {
@@ -53,17 +53,17 @@ fn empty() -> Site {
     }
 }
 
-async fn site() -> Site {
+pub(super) async fn site() -> Site {
     let site = empty();
     site.operations.site_init(setup()).await.unwrap();
     site
 }
 
-fn mac(last: u8) -> MacAddr {
+pub(super) fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, last])
 }
 
-fn new_client(last: u8) -> ClientAdd {
+pub(super) fn new_client(last: u8) -> ClientAdd {
     ClientAdd {
         mac: mac(last),
         seat: None,
@@ -82,7 +82,7 @@ impl Site {
         snapshot.client_by_id(id).cloned().unwrap()
     }
 
-    async fn actions(&self) -> Vec<String> {
+    pub(super) async fn actions(&self) -> Vec<String> {
         let lines = self.operations.audit_list(100).await.unwrap();
         lines.into_iter().rev().map(|line| line.action).collect()
     }
