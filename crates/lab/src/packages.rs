@@ -45,6 +45,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/c++", "g++"),
     ("/usr/sbin/mariadbd", "mariadb-server"),
     ("/usr/bin/mariadb", "mariadb-client"),
+    ("/usr/bin/rsync", "rsync"),
+    ("/usr/bin/lsof", "lsof"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
 ];

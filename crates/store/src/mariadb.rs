@@ -5,35 +5,29 @@
 //! as they do on SQLite; two that write on different nodes of a cluster both change that row, and
 //! the cluster undoes the later one (error 1213).
 
-use std::io;
+mod session;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions, MySqlRow};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, MySql, Row};
-use tokio::time::timeout;
 
 use crate::error::{ErrorClass, classify};
 use crate::location::ServerList;
-use crate::statement::{Statement, query};
+use crate::statement::query;
 use crate::{StoreError, migration};
+use session::bounded;
+pub(crate) use session::{CommitError, Session};
 
 /// Connections of one process to one server.
 const CONNECTIONS_MAX: u32 = 8;
 /// How long a server may take to accept a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a statement may take. A cluster that loses a node answers nothing for 5 to 7 s
-/// (`evs.suspect_timeout`).
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a server that comes before the one in use is tried again.
 const RETURN_EVERY: Duration = Duration::from_secs(30);
-/// Committed transactions that are remembered; more than can come while one is in doubt.
-const REMEMBERED: i64 = 20_000;
-/// How often those before them are forgotten, in transactions.
-const FORGET_EVERY: i64 = 256;
-
 /// The servers of one database.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -220,23 +214,7 @@ impl Cluster {
 
 impl Server {
     async fn begin(&self, write: bool) -> Result<Session, sqlx::Error> {
-        let connection = self.pool.acquire().await?;
-        let mut session = Session {
-            connection,
-            turn: 0,
-            changed: false,
-        };
-        if !write {
-            session
-                .run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                .await?;
-            return Ok(session);
-        }
-        session.run("START TRANSACTION").await?;
-        let turn = query("SELECT changes FROM writer_turn WHERE id = 1 FOR UPDATE");
-        let row = session.fetch_optional(turn).await?;
-        session.turn = row.ok_or(sqlx::Error::RowNotFound)?.try_get("changes")?;
-        Ok(session)
+        Session::begin(self.pool.acquire().await?, write).await
     }
 
     async fn state(&self) -> Result<ServerState, sqlx::Error> {
@@ -304,131 +282,6 @@ impl ServerState {
         }
         problems
     }
-}
-
-/// A transaction on a server. Dropped, it is undone.
-#[derive(Debug)]
-pub(crate) struct Session {
-    connection: PoolConnection<MySql>,
-    /// Changes of the database before this one.
-    turn: i64,
-    changed: bool,
-}
-
-/// What became of a commit that failed.
-#[derive(Debug)]
-pub(crate) enum CommitError {
-    /// Nothing was saved.
-    Undone(sqlx::Error),
-    /// It may be saved or not.
-    Unknown(sqlx::Error),
-}
-
-impl Session {
-    pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, sqlx::Error> {
-        let running = statement
-            .into_query::<MySql>()
-            .execute(&mut *self.connection);
-        let done = bounded(running).await?;
-        self.changed |= done.rows_affected() > 0;
-        Ok(done.rows_affected())
-    }
-
-    pub(crate) async fn fetch_all(
-        &mut self,
-        statement: Statement,
-    ) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        let running = statement
-            .into_query::<MySql>()
-            .fetch_all(&mut *self.connection);
-        bounded(running).await
-    }
-
-    pub(crate) async fn fetch_optional(
-        &mut self,
-        statement: Statement,
-    ) -> Result<Option<MySqlRow>, sqlx::Error> {
-        let running = statement
-            .into_query::<MySql>()
-            .fetch_optional(&mut *self.connection);
-        bounded(running).await
-    }
-
-    /// The run of the transaction `key` that is saved, if one is.
-    pub(crate) async fn saved_run(&mut self, key: &str) -> Result<Option<i64>, sqlx::Error> {
-        let statement =
-            query("SELECT run FROM saved_transactions WHERE id = ?").bind(key.to_owned());
-        let row = self.fetch_optional(statement).await?;
-        row.map(|row| row.try_get("run")).transpose()
-    }
-
-    /// Saves the changes, if there are any, under the name `key` and the number of this run.
-    pub(crate) async fn commit(mut self, key: &str, run: i64) -> Result<(), CommitError> {
-        if !self.changed {
-            self.undo().await;
-            return Ok(());
-        }
-        self.sign(key, run).await.map_err(CommitError::Undone)?;
-        match self.run("COMMIT").await {
-            Ok(()) => Ok(()),
-            // A deadlock or a certification that failed: the cluster has undone it.
-            Err(error) if is_conflict(&error) => Err(CommitError::Undone(error)),
-            Err(error) => {
-                self.connection.close_on_drop();
-                Err(CommitError::Unknown(error))
-            }
-        }
-    }
-
-    /// Undoes everything.
-    pub(crate) async fn undo(mut self) {
-        if let Err(error) = self.run("ROLLBACK").await {
-            tracing::debug!(%error, "cannot undo a transaction; its connection is closed");
-            self.connection.close_on_drop();
-        }
-    }
-
-    /// Gives the connection up: it failed in the middle of a statement.
-    pub(crate) fn abandon(mut self) {
-        self.connection.close_on_drop();
-    }
-
-    /// Counts the change, and notes which transaction made it.
-    async fn sign(&mut self, key: &str, run: i64) -> Result<(), sqlx::Error> {
-        let turn = self.turn + 1;
-        let count = query("UPDATE writer_turn SET changes = ? WHERE id = 1").bind(turn);
-        self.execute(count).await?;
-        let note = query("INSERT INTO saved_transactions (id, run, turn) VALUES (?, ?, ?)")
-            .bind(key.to_owned())
-            .bind(run)
-            .bind(turn);
-        self.execute(note).await?;
-        if turn % FORGET_EVERY == 0 {
-            let old =
-                query("DELETE FROM saved_transactions WHERE turn < ?").bind(turn - REMEMBERED);
-            self.execute(old).await?;
-        }
-        Ok(())
-    }
-
-    async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        let running = sqlx::raw_sql(statement).execute(&mut *self.connection);
-        bounded(running).await.map(drop)
-    }
-}
-
-async fn bounded<T>(
-    running: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    timeout(STATEMENT_TIMEOUT, running)
-        .await
-        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
-}
-
-fn is_conflict(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(error)
-        if error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-            .is_some_and(|error| matches!(error.number(), 1020 | 1205 | 1213)))
 }
 
 fn pool(list: &ServerList, host: &str, port: u16) -> MySqlPool {

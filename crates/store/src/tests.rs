@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 mod backup;
 mod contract;
+mod galera;
 mod mariadb;
 mod schema;
 mod server;

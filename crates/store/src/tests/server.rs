@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{DatabaseLocation, ServerList};
 
-const USER: &str = "dess";
-const PASSWORD: &str = "a password of the tests";
+pub(super) const USER: &str = "dess";
+pub(super) const PASSWORD: &str = "a password of the tests";
 /// How long a server may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ impl Server {
         // The port is free now, and another process may take it: then the next one is tried.
         for _ in 0..5 {
             let port = free_port();
-            let mut process = launch(directory.path(), port);
+            let mut process = launch(directory.path(), port, &[]);
             if is_up(port, &mut process).await {
                 return Some(Self {
                     directory,
@@ -96,7 +96,7 @@ impl Server {
 
     /// Starts it again on its port.
     pub(super) async fn start_again(&mut self) {
-        self.process = launch(self.directory.path(), self.port);
+        self.process = launch(self.directory.path(), self.port, &[]);
         assert!(is_up(self.port, &mut self.process).await);
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn at(ports: &[u16], name: &str) -> ServerList {
     ServerList::parse(&urls, Secret::new(PASSWORD)).unwrap()
 }
 
-fn install(directory: &Path) {
+pub(super) fn install(directory: &Path) {
     let output = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--skip-test-db", "--skip-name-resolve"])
         .arg("--auth-root-authentication-method=normal")
@@ -139,7 +139,8 @@ fn install(directory: &Path) {
     fs::write(directory.join("users.sql"), statements).unwrap();
 }
 
-fn launch(directory: &Path, port: u16) -> Child {
+/// Starts a server on what `install` made, with further options.
+pub(super) fn launch(directory: &Path, port: u16, options: &[String]) -> Child {
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -171,6 +172,8 @@ fn launch(directory: &Path, port: u16) -> Child {
             directory.join("users.sql").display()
         ))
         .arg(format!("--port={port}"))
+        // It keeps to the first user that it is told.
+        .args(options)
         .args(user())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -181,14 +184,15 @@ fn launch(directory: &Path, port: u16) -> Child {
 
 /// MariaDB runs as root only when told so.
 fn user() -> Option<&'static str> {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|me| {
-        use std::os::unix::fs::MetadataExt;
-        me.uid() == 0
-    });
-    is_root.then_some("--user=root")
+    is_root().then_some("--user=root")
 }
 
-fn free_port() -> u16 {
+pub(super) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
