@@ -63,6 +63,8 @@ pub(crate) struct IscsiArguments {
 struct Row {
     name: &'static str,
     load: Load,
+    /// Nothing of the disk is in memory at the start.
+    cold: bool,
 }
 
 /// What one measurement gave.
@@ -196,12 +198,31 @@ fn rows(arguments: &IscsiArguments) -> Vec<Row> {
                 depth,
                 sessions,
             },
+            cold: false,
         }));
     }
+    rows.splice(0..0, cold_rows());
     if let Some(only) = &arguments.only {
         rows.retain(|row| row.name.contains(only));
     }
     rows
+}
+
+/// Loads whose data comes from the storage. They are first, as nothing is scattered yet.
+fn cold_rows() -> [Row; 2] {
+    let [random, sequential] = scattered_rows();
+    [
+        Row {
+            name: "4 KiB random read, QD32, from storage",
+            cold: true,
+            ..random
+        },
+        Row {
+            name: "1 MiB sequential read, QD8, from storage",
+            cold: true,
+            ..sequential
+        },
+    ]
 }
 
 /// Loads that show what a scattered overlay costs.
@@ -216,6 +237,7 @@ fn scattered_rows() -> [Row; 2] {
                 depth: 32,
                 sessions: 1,
             },
+            cold: false,
         },
         Row {
             name: "1 MiB sequential read, QD8",
@@ -226,6 +248,7 @@ fn scattered_rows() -> [Row; 2] {
                 depth: 8,
                 sessions: 1,
             },
+            cold: false,
         },
     ]
 }
@@ -262,16 +285,24 @@ impl Bench {
                 let index = (turn + round) % cells.len();
                 let cell = &mut cells[index];
                 let server = self.server(cell.kind)?;
-                let sample = self.sample(server, row.load);
+                let sample = self.sample(server, row);
                 let context = || format!("{}, {}", server.kind.name(), row.name);
                 cell.samples.push(sample.with_context(context)?);
+            }
+        }
+        if row.cold {
+            for server in &self.servers {
+                server.read_cached()?;
             }
         }
         Ok(cells)
     }
 
-    fn sample(&self, server: &Server, load: Load) -> Result<Sample> {
-        let mut generator = Generator::start(&server.portal, load, self.disk_bytes)?;
+    fn sample(&self, server: &Server, row: Row) -> Result<Sample> {
+        let mut generator = Generator::start(&server.portal, row.load, self.disk_bytes)?;
+        if row.cold {
+            server.forget_cached()?;
+        }
         generator.run(u64::MAX, WARM_UP)?;
         let before = server.cpu()?;
         let done = generator.run(u64::MAX, self.time)?;

@@ -1,14 +1,16 @@
 //! The servers: DESS and tgt, each serving one disk on loopback.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dess_model::host::ALLOCATOR_ENVIRONMENT;
+use rustix::fs::{Advice, fadvise};
 
 use super::session::Portal;
 
@@ -50,6 +52,8 @@ pub(super) struct Server {
     pub(super) kind: Kind,
     pub(super) portal: Portal,
     child: Child,
+    /// What holds its disk: files, and directories of files.
+    stores: Vec<PathBuf>,
 }
 
 impl Server {
@@ -70,12 +74,51 @@ impl Server {
             kind,
             portal,
             child,
+            stores: vec![image.to_owned()],
         };
+        if kind == Kind::Overlay {
+            server.stores.push(overlay_of(directory));
+        }
         server.wait()?;
         if kind.is_tgt() {
             configure_tgt(address, image)?;
         }
         Ok(server)
+    }
+
+    /// Lets the kernel forget what it holds of the disk in memory, so that reads come from the storage.
+    pub(super) fn forget_cached(&self) -> Result<()> {
+        for file in self.files()? {
+            // Only what is on the storage can be forgotten.
+            file.sync_all()?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+
+    /// Brings all of the disk into memory.
+    pub(super) fn read_cached(&self) -> Result<()> {
+        for mut file in self.files()? {
+            io::copy(&mut file, &mut io::sink())?;
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> Result<Vec<fs::File>> {
+        let mut paths = Vec::new();
+        for store in &self.stores {
+            match store.is_dir() {
+                true => {
+                    for entry in fs::read_dir(store)? {
+                        paths.push(entry?.path());
+                    }
+                }
+                false => paths.push(store.clone()),
+            }
+        }
+        paths.retain(|path| path.is_file());
+        let open = |path: &PathBuf| fs::File::open(path).map_err(Into::into);
+        paths.iter().map(open).collect()
     }
 
     /// CPU time of all threads so far.
@@ -138,14 +181,20 @@ fn start_dess(
 ) -> Result<Child> {
     let mut command = Command::new(dess);
     command
+        // As the supervisor runs it.
+        .envs(ALLOCATOR_ENVIRONMENT)
         .args(["iscsi", "serve", "--iqn", IQN, "--listen"])
         .arg(address.to_string())
         .arg("--image")
         .arg(image);
     if kind == Kind::Overlay {
-        command.arg("--overlay").arg(directory.join("overlay"));
+        command.arg("--overlay").arg(overlay_of(directory));
     }
     start(&mut command, &directory.join(format!("{kind:?}.log")))
+}
+
+fn overlay_of(directory: &Path) -> PathBuf {
+    directory.join("overlay")
 }
 
 fn start_tgt(directory: &Path, address: SocketAddr, threads: usize) -> Result<Child> {
