@@ -5,11 +5,12 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dess_iscsi::{
-    Access, Connection, ConnectionConfig, Event, Limits, LoginIdentity, LoginStatus, ScsiResponse,
-    TargetDirectory, TargetPortals, TaskManagementResponse,
+    Access, Budget, Connection, ConnectionConfig, Event, Limits, LoginIdentity, LoginStatus,
+    ScsiResponse, TargetDirectory, TargetPortals, TaskManagementResponse,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -39,6 +40,7 @@ fuzz_target!(|data: &[u8]| {
             portal_group_tag: 1,
             tsih: 1,
             seed: [7; 32],
+            memory: Arc::new(Budget::new(1 << 20)),
             limits: Limits::default(),
         },
     );

@@ -164,6 +164,9 @@ impl ScsiResponse {
 /// SCSI status CHECK CONDITION.
 pub const STATUS_CHECK_CONDITION: u8 = 0x02;
 
+/// SCSI status TASK SET FULL: the initiator shall try again with fewer commands.
+pub(crate) const STATUS_TASK_SET_FULL: u8 = 0x28;
+
 /// What a task management request asks for (RFC 7143 §11.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskFunction {

@@ -8,6 +8,7 @@
 //! Read in this order: [`pdu`] (what is on the wire), [`text`] and [`negotiation`] (keys),
 //! [`chap`], [`login`], then [`connection`].
 
+pub mod budget;
 pub mod chap;
 pub mod command;
 pub mod connection;
@@ -18,6 +19,7 @@ pub mod negotiation;
 pub mod pdu;
 pub mod text;
 
+pub use budget::{Budget, Charge};
 pub use command::{
     Lun, ScsiCommand, ScsiResponse, TaskAttribute, TaskFunction, TaskId, TaskManagementRequest,
     TaskManagementResponse,

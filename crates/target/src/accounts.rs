@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dess_iscsi::Budget;
 use dess_model::{ClientCounters, ClientId, GroupId, OperationCounters, SiteSnapshot};
 use dess_scsi::Medium;
 
@@ -26,9 +27,11 @@ pub(crate) enum Operation {
 }
 
 /// One client's limits and counters; they last from its first session to the end of the service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) gates: Gates,
+    /// Memory that the data of its commands may take.
+    pub(crate) memory: Arc<Budget>,
     operations: [Tally; Operation::ALL.len()],
     /// Commands that are under way in all sessions.
     depth: AtomicU64,
@@ -47,10 +50,30 @@ struct Tally {
 }
 
 /// The accounts of all clients, and the limits of the groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Accounts {
+    /// That of all clients together.
+    memory: Arc<Budget>,
     clients: Mutex<HashMap<ClientId, Arc<Account>>>,
     groups: Mutex<HashMap<GroupId, Arc<Gate>>>,
+}
+
+/// Most memory for the data of one client's commands, in bytes; a session that does all that it may at once needs about
+/// as much.
+const CLIENT_MEMORY_MAX: usize = 64 << 20;
+/// What of it a client always gets, however much others use: its longest write.
+const CLIENT_MEMORY_ASSURED: usize = 8 << 20;
+/// Most memory for the data of all clients' commands, in bytes, besides what is assured.
+const MEMORY_MAX: usize = 1 << 30;
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            memory: Arc::new(Budget::new(MEMORY_MAX)),
+            clients: Mutex::default(),
+            groups: Mutex::default(),
+        }
+    }
 }
 
 impl Operation {
@@ -94,6 +117,21 @@ impl Operation {
 }
 
 impl Account {
+    /// One whose memory is a part of that of all.
+    fn new(memory: &Arc<Budget>) -> Self {
+        let memory = Budget::within(Arc::clone(memory), CLIENT_MEMORY_MAX, CLIENT_MEMORY_ASSURED);
+        Self {
+            gates: Gates::default(),
+            memory: Arc::new(memory),
+            operations: Default::default(),
+            depth: AtomicU64::new(0),
+            depth_max: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            throttled_nanos: AtomicU64::new(0),
+            retransmits: AtomicU64::new(0),
+        }
+    }
+
     /// Bytes that commands of a kind moved.
     pub(crate) fn bytes(&self, operation: Operation) -> u64 {
         self.tally(operation).bytes.load(Ordering::Relaxed)
@@ -171,9 +209,18 @@ impl Account {
 }
 
 impl Accounts {
-    /// The account of a client; opened if there is none.
-    pub(crate) fn open(&self, client: ClientId) -> Arc<Account> {
-        Arc::clone(lock(&self.clients).entry(client).or_default())
+    /// The account of a client, opened if there is none; one that nobody else has for a session of no client.
+    pub(crate) fn open(&self, client: Option<ClientId>) -> Arc<Account> {
+        let new = || Arc::new(Account::new(&self.memory));
+        match client {
+            Some(client) => Arc::clone(lock(&self.clients).entry(client).or_insert_with(new)),
+            None => new(),
+        }
+    }
+
+    /// Memory for those who have not logged in.
+    pub(crate) fn memory(&self) -> Arc<Budget> {
+        Arc::clone(&self.memory)
     }
 
     /// All accounts, by client.
@@ -196,7 +243,9 @@ impl Accounts {
         let mut clients = lock(&self.clients);
         clients.retain(|id, _| snapshot.client_by_id(*id).is_some());
         for client in &snapshot.clients {
-            let account = clients.entry(client.id).or_default();
+            let account = clients
+                .entry(client.id)
+                .or_insert_with(|| Arc::new(Account::new(&self.memory)));
             account.gates.own().set(now, &client.limits);
             let group = client.group.and_then(|group| groups.get(&group));
             account.gates.join(group.cloned().unwrap_or_default());

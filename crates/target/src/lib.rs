@@ -1,8 +1,8 @@
 //! The iSCSI service: connections, sessions and disks over the pure protocol crates.
 //!
-//! One task owns one connection (`connection`): it reads what has arrived, carries out what is in
-//! memory at once, hands the rest to the disk threads (`engine`) and sends all answers by one
-//! write. `site` says who may reach which disk, `control` takes orders of the other services.
+//! One task owns one connection (`connection`), on one of a few threads (`workers`): it reads what has
+//! arrived, carries out what is in memory at once, hands the rest to the disk threads (`engine`) and
+//! sends all answers by one write. `site` says who may reach which disk, `control` takes orders of the other services.
 
 mod accounts;
 mod admission;
@@ -19,10 +19,12 @@ mod power;
 mod presence;
 mod returning;
 mod service;
+mod session_log;
 mod sessions;
 mod site;
 mod standalone;
 mod tcp_info;
+mod workers;
 
 pub use error::ServeError;
 pub use service::{TargetOptions, serve};

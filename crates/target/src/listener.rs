@@ -250,9 +250,36 @@ async fn accept(service: Arc<Service>, listener: TcpListener) {
             continue;
         }
         tsih = next_tsih(&service, tsih);
-        let task = ConnectionTask::new(Arc::clone(&service), socket, peer, tsih, place);
-        service.tasks.spawn(task.run());
+        serve_connection(&service, socket, (peer, tsih, place));
     }
+}
+
+/// Hands a connection to the thread that owns it from now on.
+fn serve_connection(
+    service: &Arc<Service>,
+    socket: TcpStream,
+    (peer, tsih, place): (SocketAddr, u16, Place),
+) {
+    let socket = match socket.into_std() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve the connection of {peer}");
+            return;
+        }
+    };
+    let owner = Arc::clone(service);
+    let task = async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => {
+                ConnectionTask::new(owner, socket, peer, tsih, place)
+                    .run()
+                    .await;
+            }
+            Err(error) => tracing::warn!(%error, "cannot serve the connection of {peer}"),
+        }
+    };
+    let task = service.tasks.track_future(task);
+    service.workers.assign().spawn(task);
 }
 
 /// Counts a connection that was closed for want of room, and says so once a minute.

@@ -20,14 +20,16 @@ use tokio_util::task::TaskTracker;
 use crate::accounts::Accounts;
 use crate::boots::Boots;
 use crate::control;
-use crate::engine::{DiskPool, Unit};
+use crate::engine::{Buffers, DiskPool, Unit};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
 use crate::metrics;
 use crate::portals;
 use crate::returning::Returning;
+use crate::session_log::SessionLog;
 use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
+use crate::workers::{self, Workers};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -63,8 +65,11 @@ pub(crate) struct Service {
     pub(crate) site: Arc<Site>,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Arc<DiskPool>,
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) places: Places,
     pub(crate) tasks: TaskTracker,
+    /// Threads for connections.
+    pub(crate) workers: workers::Places,
     pub(crate) stopping: CancellationToken,
     pub(crate) malformed: Mutex<MalformedTally>,
     /// Connections that were closed for want of room.
@@ -73,6 +78,8 @@ pub(crate) struct Service {
     pub(crate) refusals: Mutex<PeerTally>,
     /// Connections that did not log in in time.
     pub(crate) late_logins: Mutex<PeerTally>,
+    /// Which sessions are logged.
+    pub(crate) session_log: Mutex<SessionLog>,
     pub(crate) limits: Limits,
     /// What is kept of each client.
     pub(crate) accounts: Accounts,
@@ -125,8 +132,10 @@ pub async fn serve(
         check_addresses: options.check_addresses,
     };
     let events = EventSender::new(paths.events());
+    let workers = Workers::start().map_err(ServeError::Threads)?;
     let service = Service::start(
         Site::Room(Box::new(room)),
+        workers.places(),
         options.disk_threads,
         Some(events.clone()),
     )?;
@@ -241,6 +250,7 @@ impl TargetDirectory for Service {
 impl Service {
     pub(crate) fn start(
         site: Site,
+        workers: workers::Places,
         disk_threads: usize,
         events: Option<EventSender>,
     ) -> Result<Arc<Self>, ServeError> {
@@ -249,13 +259,16 @@ impl Service {
             site: Arc::new(site),
             sessions: Sessions::default(),
             pool: Arc::new(pool),
+            buffers: Arc::default(),
             places: Places::default(),
             tasks: TaskTracker::new(),
+            workers,
             stopping: CancellationToken::new(),
             malformed: Mutex::new(MalformedTally::new("iscsi")),
             crowds: Mutex::new(MalformedTally::new("iscsi")),
             refusals: Mutex::default(),
             late_logins: Mutex::default(),
+            session_log: Mutex::default(),
             limits: Limits {
                 login_timeout: LOGIN_TIMEOUT,
                 ..Limits::default()

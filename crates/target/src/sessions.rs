@@ -65,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) kind: LoginKind,
     /// The initiator's address.
     pub(crate) peer: SocketAddr,
+    /// If its begin and its end are logged: how many of its address were not before it.
+    pub(crate) logged: Option<u64>,
     /// Since when.
     pub(crate) since: Timestamp,
     /// What it did so far.
@@ -99,6 +101,7 @@ pub(crate) struct Opening {
     pub(crate) target: String,
     pub(crate) kind: LoginKind,
     pub(crate) peer: SocketAddr,
+    pub(crate) logged: Option<u64>,
 }
 
 /// Commands of ended sessions still run on disk threads: the storage hangs.
@@ -253,6 +256,7 @@ impl Sessions {
             target: opening.target,
             kind: opening.kind,
             peer: opening.peer,
+            logged: opening.logged,
             since: now,
             counters: Counters::default(),
             account: opening.account,

@@ -16,6 +16,7 @@ use crate::error::ServeError;
 use crate::listener;
 use crate::service::{Service, on_thread};
 use crate::site::Site;
+use crate::workers::Workers;
 
 /// What standalone mode serves, and to whom.
 #[derive(Clone, Debug)]
@@ -109,7 +110,9 @@ pub async fn serve_file(
         unit: Arc::new(Unit::open(description, device, note)),
         _overlay: overlay,
     };
-    let service = Service::start(Site::Single(single), options.disk_threads, None)?;
+    let workers = Workers::start().map_err(ServeError::Threads)?;
+    let site = Site::Single(single);
+    let service = Service::start(site, workers.places(), options.disk_threads, None)?;
     service.listens_on(&listeners);
     // If nobody waits for it, the service runs all the same.
     let _ = ready.send(bound);

@@ -1,7 +1,10 @@
 //! What a connection is told at its start.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::budget::Budget;
 
 /// What a connection is told at its start.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct ConnectionConfig {
     pub tsih: u16,
     /// Random bytes for the CHAP challenge, fresh for every connection.
     pub seed: [u8; 32],
+    /// Memory for write data, until the connection is told of that of its client.
+    pub memory: Arc<Budget>,
     /// Bounds.
     pub limits: Limits,
 }

@@ -1,6 +1,7 @@
 //! Full feature phase: order of commands and dispatch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::error::ProtocolError;
 use super::outbox::Outbox;
@@ -9,6 +10,7 @@ use super::tasks::TaskTable;
 use super::text_exchange::TextExchange;
 use super::window::Place;
 use super::{ConnectionConfig, Limits};
+use crate::budget::Budget;
 use crate::command::TaskId;
 use crate::directory::{LoginIdentity, SessionType, TargetDirectory};
 use crate::event::{CloseReason, InitiatorFamily, LoggedIn};
@@ -36,6 +38,10 @@ pub(super) struct FullFeature {
     pub(super) waiting: VecDeque<TaskId>,
     /// Write data asked for by R2T and not yet done with, in bytes.
     pub(super) solicited: usize,
+    /// Memory for write data.
+    pub(super) memory: Arc<Budget>,
+    /// The first of those that wait for their R2T waits for memory that others have.
+    pub(super) lacks_memory: bool,
     pub(super) text: Option<TextExchange>,
     /// The initiator was asked to log out.
     pub(super) logout_requested: bool,
@@ -56,6 +62,8 @@ impl FullFeature {
             tasks: TaskTable::default(),
             waiting: VecDeque::new(),
             solicited: 0,
+            memory: Arc::clone(&config.memory),
+            lacks_memory: false,
             text: None,
             logout_requested: false,
             last_ttt: 0,

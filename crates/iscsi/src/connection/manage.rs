@@ -269,6 +269,7 @@ impl FullFeature {
             data_sn: 0,
             sent: 0,
             solicited: 0,
+            memory: None,
             state: TaskState::Management,
         });
         let event = TaskManagementRequest {

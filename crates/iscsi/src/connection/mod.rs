@@ -22,11 +22,13 @@ mod write;
 mod tests;
 
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tracing::debug;
 
+use crate::budget::Budget;
 use crate::command::{Lun, ScsiResponse, TaskId, TaskManagementResponse};
 use crate::directory::TargetDirectory;
 use crate::event::{CloseReason, Event, LoginRefused};
@@ -46,6 +48,9 @@ const IDLE_BYTES_MAX: usize = 4096;
 
 /// Idle time after which buffers are given back.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a write that waits for memory is tried again.
+const MEMORY_AGAIN: Duration = Duration::from_millis(10);
 
 /// The target's end of one iSCSI connection.
 ///
@@ -79,6 +84,8 @@ pub struct Connection {
     last_received: Instant,
     /// Since when buffers might be given back.
     idle_since: Instant,
+    /// When a write that waits for memory is tried again.
+    memory_again: Instant,
     /// When the ping that is out was sent.
     pinged: Option<Instant>,
 }
@@ -101,6 +108,7 @@ impl Connection {
             started: now,
             last_received: now,
             idle_since: now,
+            memory_again: now,
             pinged: None,
             config,
         }
@@ -111,10 +119,16 @@ impl Connection {
         self.receive.buffer()
     }
 
+    /// Most bytes that are worth reading at once into the receive buffer: more is not wrong, but has to be moved.
+    pub fn receive_limit(&self) -> usize {
+        self.receive.limit()
+    }
+
     /// Takes what was appended to the receive buffer.
     pub fn handle_received(&mut self, now: Instant, directory: &dyn TargetDirectory) {
         self.last_received = now;
         self.idle_since = now;
+        self.memory_again = now + MEMORY_AGAIN;
         self.pinged = None;
         self.receive.note_received();
         loop {
@@ -132,12 +146,15 @@ impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle = self.is_trimmable().then(|| self.idle_since + IDLE_AFTER);
-        let due = match &self.phase {
-            Phase::Login(_) => Some(self.started + self.config.limits.login_timeout),
-            Phase::FullFeature(_) => self.ping_due(),
+        let (due, again) = match &self.phase {
+            Phase::Login(_) => (Some(self.started + self.config.limits.login_timeout), None),
+            Phase::FullFeature(session) => {
+                let again = session.lacks_memory.then_some(self.memory_again);
+                (self.ping_due(), again)
+            }
             Phase::Closed => return None,
         };
-        [idle, due].into_iter().flatten().min()
+        [idle, due, again].into_iter().flatten().min()
     }
 
     /// Does what is due: login deadline, ping, giving back the memory of an idle connection.
@@ -147,6 +164,13 @@ impl Connection {
         }
         let login_deadline = self.started + self.config.limits.login_timeout;
         let ping_due = self.ping_due();
+        if let Phase::FullFeature(session) = &mut self.phase
+            && session.lacks_memory
+            && now >= self.memory_again
+        {
+            session.admit_waiting(&mut self.outbox);
+            self.memory_again = now + MEMORY_AGAIN;
+        }
         match &mut self.phase {
             Phase::Login(_) if now >= login_deadline => self.end(CloseReason::LoginTimeout),
             Phase::FullFeature(session) if ping_due.is_some_and(|due| now >= due) => {
@@ -169,8 +193,7 @@ impl Connection {
     /// writes piece by piece: it gets the offset within the data and the place, and must fill it
     /// whole. Only what the initiator expects, and was not sent before, is asked for.
     ///
-    /// Meant for data that is in memory and up to about 128 KiB; longer data goes ahead by
-    /// [`provide_read`](Self::provide_read).
+    /// Meant for short data that is in memory; longer data goes as `Bytes` by [`complete`](Self::complete).
     ///
     /// # Errors
     /// That of `fill`; then nothing is sent and the command is still open.
@@ -183,25 +206,6 @@ impl Connection {
         match &mut self.phase {
             Phase::FullFeature(session) => {
                 session.complete_read(&mut self.outbox, task, transfer_length, fill)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Sends the next `length` bytes of a read's data ahead of [`complete_read`](Self::complete_read)
-    /// or [`complete`](Self::complete); `fill` is as for `complete_read`.
-    ///
-    /// # Errors
-    /// That of `fill`; then nothing is sent.
-    pub fn provide_read<E>(
-        &mut self,
-        task: TaskId,
-        length: u32,
-        fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        match &mut self.phase {
-            Phase::FullFeature(session) => {
-                session.provide_read(&mut self.outbox, task, length, fill)
             }
             _ => Ok(()),
         }
@@ -237,6 +241,13 @@ impl Connection {
                 lun.is_none_or(|lun| task.lun == lun)
             }),
             _ => Vec::new(),
+        }
+    }
+
+    /// Write data is counted in this budget from now on: that of the client that has logged in.
+    pub fn set_memory(&mut self, memory: Arc<Budget>) {
+        if let Phase::FullFeature(session) = &mut self.phase {
+            session.memory = memory;
         }
     }
 

@@ -12,6 +12,13 @@ const READ_BYTES_MIN: usize = 4096;
 /// Most space for one read.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
+/// Room beside the longest data: for its header, and for what follows it.
+const READ_ROOM: usize = 4096;
+
+/// A PDU of which so much is missing is read to its end and no further, so that the next one begins in a buffer of its own
+/// and need not be moved.
+const READ_TO_END_BYTES_MIN: usize = 32 * 1024;
+
 /// The same before the login: anybody may open a connection.
 const READ_BYTES_MAX_BEFORE_LOGIN: usize = 8 * 1024;
 
@@ -21,6 +28,10 @@ const SHARE_BYTES_MIN: usize = 64 * 1024;
 
 /// Data shorter than this is copied out, so that it does not keep a whole buffer alive.
 const COPY_BYTES_MAX: usize = 1024;
+
+/// Most buffers whose data is still in use that are kept for later, so that a long write needs no new memory for each of
+/// its parts.
+const LENT_MAX: usize = 16;
 
 const DIGEST_BYTES: usize = 4;
 
@@ -47,6 +58,8 @@ pub(super) struct Receive {
     buffer: BytesMut,
     /// What `buffer` keeps in memory: it sees no more of that than the part that is not used up.
     allocated: usize,
+    /// Used up; each can be used again when what was split off it is gone. All as long as the longest read.
+    lent: Vec<BytesMut>,
     /// Bytes needed for the PDU at the front, if its header was seen.
     wanted: usize,
     /// Space offered for the next read.
@@ -62,6 +75,7 @@ impl Receive {
         Self {
             buffer: BytesMut::new(),
             allocated: 0,
+            lent: Vec::new(),
             wanted: HEADER_BYTES,
             read_bytes: READ_BYTES_MIN,
             read_bytes_max: READ_BYTES_MAX_BEFORE_LOGIN,
@@ -87,11 +101,43 @@ impl Receive {
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         let missing = self.wanted.saturating_sub(self.buffer.len());
         let free = self.buffer.capacity() - self.buffer.len();
-        if free < missing || free < READ_BYTES_MIN / 2 {
-            self.buffer.reserve(missing.max(self.read_bytes));
+        // Nothing has to be moved out of an empty one.
+        let half_used = self.buffer.is_empty() && free < self.read_bytes / 2;
+        if free < missing || free < READ_BYTES_MIN / 2 || half_used {
+            let wanted = missing.max(self.read_bytes);
+            if !self.buffer.try_reclaim(wanted) {
+                self.exchange(wanted);
+            }
             self.allocated = self.buffer.capacity();
         }
         &mut self.buffer
+    }
+
+    /// Most bytes to read now.
+    pub(super) fn limit(&self) -> usize {
+        match self.wanted.saturating_sub(self.buffer.len()) {
+            missing @ READ_TO_END_BYTES_MIN.. => missing,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Goes on in another buffer, because the data of this one is still in use.
+    fn exchange(&mut self, wanted: usize) {
+        if wanted < READ_BYTES_MAX {
+            return self.buffer.reserve(wanted);
+        }
+        let needed = self.buffer.len() + wanted;
+        let free = |buffer: &mut BytesMut| buffer.try_reclaim(needed);
+        let mut next = match self.lent.iter_mut().position(free) {
+            Some(index) => self.lent.swap_remove(index),
+            None => BytesMut::with_capacity(needed.max(READ_BYTES_MAX + READ_ROOM)),
+        };
+        next.extend_from_slice(&self.buffer);
+        let mut used_up = std::mem::replace(&mut self.buffer, next);
+        used_up.clear();
+        if self.lent.len() < LENT_MAX {
+            self.lent.push(used_up);
+        }
     }
 
     /// Notes that bytes were appended: a read that filled its space gets more next time.
@@ -103,13 +149,14 @@ impl Receive {
 
     /// Memory that is kept, in bytes.
     pub(super) fn capacity(&self) -> usize {
-        self.allocated
+        self.allocated + self.lent.len() * READ_BYTES_MAX
     }
 
     /// Gives memory back if no part of a PDU waits.
     pub(super) fn trim(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.lent = Vec::new();
             self.allocated = 0;
             self.read_bytes = READ_BYTES_MIN;
         }

@@ -39,34 +39,19 @@ impl FullFeature {
             return Ok(());
         }
         let residual = Residual::between(expected, u64::from(transfer_length));
-        self.fill_data_in(outbox, id, itt, sent..end, Some(residual), fill)?;
+        self.fill_data_in(outbox, (id, itt), sent..end, residual, fill)?;
         self.admit_waiting(outbox);
         Ok(())
     }
 
-    pub(super) fn provide_read<E>(
-        &mut self,
-        outbox: &mut Outbox,
-        id: TaskId,
-        length: u32,
-        fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some((itt, expected, sent)) = self.open_read(id) else {
-            return Ok(());
-        };
-        let end = sent.saturating_add(length).min(expected);
-        self.fill_data_in(outbox, id, itt, sent..end, None, fill)
-    }
-
-    /// Lets `fill` write a range of a command's data into the output; a residual ends the command
-    /// (phase collapse).
+    /// Lets `fill` write the last part of a command's data into the output, with the status (phase
+    /// collapse).
     fn fill_data_in<E>(
         &mut self,
         outbox: &mut Outbox,
-        id: TaskId,
-        itt: u32,
+        (id, itt): (TaskId, u32),
         range: Range<u32>,
-        residual: Option<Residual>,
+        residual: Residual,
         mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mark = outbox.output.len();
@@ -80,21 +65,16 @@ impl FullFeature {
                 return Err(error);
             }
             let is_end = offset + cut.length == range.end;
-            let (status, sequence) = match residual {
-                Some(residual) if is_end => {
-                    self.remove(outbox, id);
-                    (Some(good(residual)), outbox.next_sequence())
-                }
-                _ => (None, outbox.past_sequence()),
+            let (status, sequence) = if is_end {
+                self.remove(outbox, id);
+                (Some(good(residual)), outbox.next_sequence())
+            } else {
+                (None, outbox.past_sequence())
             };
             let header = data_in(itt, cut, status, sequence, data_sn, offset);
             outbox.seal(place, &header.encode(cut.length as usize));
             data_sn += 1;
             offset += cut.length;
-        }
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.sent = offset;
-            task.data_sn = data_sn;
         }
         Ok(())
     }

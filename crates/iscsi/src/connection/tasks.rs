@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::command::{Lun, TaskId};
+use crate::budget::Charge;
+use crate::command::{Lun, STATUS_TASK_SET_FULL, ScsiResponse, TaskId};
 use crate::pdu::ScsiRequest;
 
 /// One SCSI command or task management request in work.
@@ -22,6 +23,8 @@ pub(super) struct Task {
     pub(super) sent: u32,
     /// Write data that was asked for by R2T.
     pub(super) solicited: usize,
+    /// Memory for its write data.
+    pub(super) memory: Option<Charge>,
     pub(super) state: TaskState,
 }
 
@@ -72,11 +75,21 @@ pub(super) enum DataFault {
     Digest,
     /// The command announces more than any command may have.
     TooLong,
+    /// There is no memory for data that was not asked for.
+    NoMemory,
 }
 
 impl DataFault {
+    /// The answer to the command: TASK SET FULL if the initiator is to try again, else sense data.
+    pub(super) fn response(self) -> ScsiResponse {
+        match self.sense() {
+            Some(sense) => ScsiResponse::check_condition(Bytes::copy_from_slice(&sense)),
+            None => ScsiResponse::with_status(STATUS_TASK_SET_FULL),
+        }
+    }
+
     /// Sense data in fixed format, with the codes of RFC 7143 §11.4.7.2.
-    pub(super) fn sense(self) -> [u8; 18] {
+    fn sense(self) -> Option<[u8; 18]> {
         const ABORTED_COMMAND: u8 = 0x0b;
         const ILLEGAL_REQUEST: u8 = 0x05;
         let (key, code, qualifier) = match self {
@@ -85,6 +98,7 @@ impl DataFault {
             Self::Sequence => (ABORTED_COMMAND, 0x4b, 0x00),
             Self::Digest => (ABORTED_COMMAND, 0x47, 0x05),
             Self::TooLong => (ILLEGAL_REQUEST, 0x24, 0x00),
+            Self::NoMemory => return None,
         };
         let mut sense = [0; 18];
         sense[0] = 0x70;
@@ -92,7 +106,7 @@ impl DataFault {
         sense[7] = 10;
         sense[12] = code;
         sense[13] = qualifier;
-        sense
+        Some(sense)
     }
 }
 

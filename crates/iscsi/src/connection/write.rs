@@ -1,6 +1,7 @@
 //! SCSI commands as they come, and the collection of write data (RFC 7143 §4.2.5.2, §11.7, §11.8).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -8,12 +9,16 @@ use super::full_feature::FullFeature;
 use super::outbox::Outbox;
 use super::receive::{Pdu, kept};
 use super::tasks::{Burst, Collecting, DataFault, Task, TaskState};
-use crate::command::{Lun, ScsiCommand, ScsiResponse, TaskAttribute, TaskId};
+use crate::budget::Charge;
+use crate::command::{Lun, ScsiCommand, TaskAttribute, TaskId};
 use crate::event::{CloseReason, Event};
 use crate::pdu::{DataOut, NO_TAG, ReadyToTransfer, RejectReason, ScsiRequest};
 
 /// Most PDUs that the data of one command may be spread over: 8 MiB in pieces of 512 bytes.
 const PIECES_MAX: usize = 16_384;
+
+/// What a piece costs besides its bytes.
+const PIECE_COST: usize = 128;
 
 impl FullFeature {
     pub(super) fn scsi_command(
@@ -38,9 +43,11 @@ impl FullFeature {
             outbox.window.occupy();
         }
         let mut pieces = Vec::new();
+        let mut memory = None;
         let mut state = TaskState::Delivered;
         if request.write && request.expected_data_transfer_length > 0 {
-            let collecting = self.collect(request.clone(), pdu.data);
+            let charge = memory.insert(Charge::new(Arc::clone(&self.memory)));
+            let collecting = self.collect(request.clone(), pdu.data, charge);
             if collecting.is_whole() {
                 pieces = collecting.pieces;
             } else {
@@ -57,6 +64,7 @@ impl FullFeature {
             data_sn: 0,
             sent: 0,
             solicited: 0,
+            memory,
             state,
         });
         if is_whole {
@@ -81,6 +89,7 @@ impl FullFeature {
         let Some(Task {
             state: TaskState::Collecting(collecting),
             expected,
+            memory: Some(memory),
             ..
         }) = self.tasks.get_mut(id)
         else {
@@ -91,7 +100,7 @@ impl FullFeature {
         if is_damaged {
             collecting.fault.get_or_insert(DataFault::Digest);
         }
-        if let Err(fault) = collecting.take(&header, &pdu.data, limit) {
+        if let Err(fault) = collecting.take(&header, &pdu.data, limit, memory) {
             collecting.fault.get_or_insert(fault);
         }
         if is_damaged {
@@ -103,17 +112,24 @@ impl FullFeature {
 
     /// Gives the write commands their R2T that waited for others to be done.
     pub(super) fn admit_waiting(&mut self, outbox: &mut Outbox) {
+        self.lacks_memory = false;
         while let Some(&id) = self.waiting.front() {
-            let needed = match self.tasks.get_mut(id) {
-                Some(Task {
-                    state: TaskState::Collecting(collecting),
-                    expected,
-                    ..
-                }) => (*expected - collecting.received) as usize,
-                _ => 0,
-            };
-            if self.solicited > 0 && self.solicited + needed > self.limits.max_write_data {
-                return;
+            let mut needed = 0;
+            if let Some(Task {
+                state: TaskState::Collecting(collecting),
+                expected,
+                memory: Some(memory),
+                ..
+            }) = self.tasks.get_mut(id)
+            {
+                needed = (*expected - collecting.received) as usize;
+                if self.solicited > 0 && self.solicited + needed > self.limits.max_write_data {
+                    return;
+                }
+                if !memory.try_grow(needed) {
+                    self.lacks_memory = true;
+                    return;
+                }
             }
             self.waiting.pop_front();
             if let Some(task) = self.tasks.get_mut(id) {
@@ -128,7 +144,7 @@ impl FullFeature {
     }
 
     /// Starts the collection with the immediate data of the command.
-    fn collect(&self, request: ScsiRequest, data: Bytes) -> Collecting {
+    fn collect(&self, request: ScsiRequest, data: Bytes, memory: &mut Charge) -> Collecting {
         let expected = request.expected_data_transfer_length;
         let received = data.len() as u32;
         let mut fault = None;
@@ -138,6 +154,8 @@ impl FullFeature {
             fault = Some(DataFault::Unexpected);
         } else if received > expected.min(self.parameters.first_burst_length) {
             fault = Some(DataFault::Amount);
+        } else if received > 0 && !memory.try_grow(data.len() + PIECE_COST) {
+            fault = Some(DataFault::NoMemory);
         }
         // With InitialR2T=Yes nothing unsolicited follows, whatever the F bit says.
         let has_more = !request.last && !self.parameters.initial_r2t;
@@ -171,8 +189,7 @@ impl FullFeature {
         if let Some(fault) = collecting.fault {
             if collecting.is_quiet() {
                 task.state = TaskState::Delivered;
-                let sense = Bytes::copy_from_slice(&fault.sense());
-                self.complete(outbox, id, ScsiResponse::check_condition(sense));
+                self.complete(outbox, id, fault.response());
             }
         } else if collecting.is_whole() {
             let pieces = std::mem::take(&mut collecting.pieces);
@@ -231,7 +248,13 @@ impl FullFeature {
 
 impl Collecting {
     /// Takes a piece of data; `limit` is the end of unsolicited data.
-    fn take(&mut self, header: &DataOut, data: &Bytes, limit: u32) -> Result<(), DataFault> {
+    fn take(
+        &mut self,
+        header: &DataOut,
+        data: &Bytes,
+        limit: u32,
+        memory: &mut Charge,
+    ) -> Result<(), DataFault> {
         let (data_sn, end) = if header.ttt == NO_TAG {
             let number = self.unsolicited.as_mut().ok_or(DataFault::Unexpected)?;
             (number, limit)
@@ -261,6 +284,11 @@ impl Collecting {
         }
         if data.len() > (end - self.received.min(end)) as usize || self.pieces.len() >= PIECES_MAX {
             return Err(DataFault::Amount);
+        }
+        // The bytes that were asked for are counted already.
+        let bytes = if is_solicited { 0 } else { data.len() };
+        if !data.is_empty() && !memory.try_grow(bytes + PIECE_COST) {
+            return Err(DataFault::NoMemory);
         }
         self.received += data.len() as u32;
         if !data.is_empty() {

@@ -94,11 +94,15 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use dess_iscsi::Budget;
+
     use super::*;
 
     #[test]
     fn an_account_sums_up_its_connections_and_forgets_those_that_end() {
-        let account = Account::default();
+        let account = Account::new(&Arc::new(Budget::new(0)));
         let now = Instant::now();
         let (mut one, mut two) = (Meter::new(now), Meter::new(now));
         one.handle_arrival(now, 5);

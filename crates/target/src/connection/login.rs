@@ -1,9 +1,9 @@
 //! The moment at which a login becomes a session.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use dess_iscsi::LoggedIn as Login;
+use dess_iscsi::{Charge, LoggedIn as Login};
 use dess_model::{DiskId, EventKind, LoginKind, SessionEnd, Timestamp};
 
 use super::{ConnectionTask, DISCOVERY_MAX, LoggedIn};
@@ -26,7 +26,7 @@ impl ConnectionTask {
         let opening = Opening {
             tsih: self.tsih,
             client,
-            account: client.map_or_else(Arc::default, |client| self.service.accounts.open(client)),
+            account: self.service.accounts.open(client),
             port: InitiatorPort {
                 name: login.identity.initiator_name.clone(),
                 isid: login.isid,
@@ -37,6 +37,7 @@ impl ConnectionTask {
                 false => LoginKind::Os,
             },
             peer: self.peer,
+            logged: self.may_log(),
         };
         let begins = self.begins_boot(&opening).await;
         let gate = self.service.gate(&opening.target);
@@ -60,15 +61,21 @@ impl ConnectionTask {
         let now = Timestamp::now();
         let orders = self.orders_sender.clone();
         let session = self.service.sessions.open(opening, now, orders);
-        tracing::info!(
-            session.id,
-            session.initiator = session.port.name,
-            session.target,
-            session.kind = ?session.kind,
-            login.family = ?login.family,
-            "session of {} opened",
-            self.peer
-        );
+        if let Some(others) = session.logged {
+            tracing::info!(
+                session.id,
+                session.initiator = session.port.name,
+                session.target,
+                session.kind = ?session.kind,
+                login.family = ?login.family,
+                session.others_not_logged = others,
+                "session of {} opened",
+                self.peer
+            );
+        }
+        let memory = &session.account.memory;
+        self.connection.set_memory(Arc::clone(memory));
+        self.memory = Charge::new(Arc::clone(memory));
         if let Some(client) = session.client {
             self.service.report(EventKind::Login {
                 client,
@@ -78,6 +85,13 @@ impl ConnectionTask {
             });
         }
         self.logged_in = Some(LoggedIn { session, unit });
+    }
+
+    /// Whether the session that begins is logged, as [`SessionLog::record`](crate::session_log::SessionLog::record) says.
+    fn may_log(&self) -> Option<u64> {
+        let log = &self.service.session_log;
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.record(Instant::now(), self.peer.ip().to_canonical())
     }
 
     /// True if firmware that fetches no script (UEFI's own initiator) logs in for a new boot.

@@ -3,6 +3,7 @@
 mod commands;
 mod leave;
 mod login;
+mod lookout;
 mod management;
 mod reads;
 mod report;
@@ -14,9 +15,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use dess_iscsi::{CloseReason, Connection, ConnectionConfig, Event, TaskId};
+use bytes::{BufMut, Bytes};
+use dess_iscsi::{Charge, CloseReason, Connection, ConnectionConfig, Event, TaskId};
 use dess_model::{SessionEnd, Timestamp};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -29,6 +31,7 @@ use crate::service::Service;
 use crate::sessions::{Order, Session};
 
 use leave::Leave;
+use lookout::Pace;
 use management::PendingReset;
 use reads::LongRead;
 use report::Progress;
@@ -41,6 +44,8 @@ const OUTPUT_BYTES_MAX: usize = 512 * 1024;
 const COMMANDS_PER_SEND: u32 = 16;
 /// Most bytes of reads that may be in work on disk threads for one connection.
 const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
+/// Memory is counted in these units, in bytes.
+const MEMORY_UNIT: usize = 64 * 1024;
 /// Pieces of output that one write takes (the kernel's limit is 1024).
 const SLICES_MAX: usize = 256;
 /// How long a discovery session may last; it keeps its place among the half-open connections, as
@@ -79,6 +84,8 @@ pub(crate) struct ConnectionTask {
     throttle: Throttle<Throttled>,
     /// Bytes of reads in work on disk threads.
     read_ahead: u64,
+    /// Memory for them, and for answers that the peer does not take.
+    memory: Charge,
     long_reads: VecDeque<LongRead>,
     resets: Vec<PendingReset>,
     aborts: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -86,6 +93,7 @@ pub(crate) struct ConnectionTask {
     /// What it may do before others of its thread get their turn.
     turn: Turn,
     meter: Meter,
+    pace: Pace,
     progress: Progress,
     leave: Leave,
     end: Option<SessionEnd>,
@@ -138,8 +146,10 @@ impl ConnectionTask {
             portal_group_tag: 1,
             tsih,
             seed: rand::random(),
+            memory: service.accounts.memory(),
             limits: service.limits,
         };
+        let memory = Charge::new(service.accounts.memory());
         Self {
             service,
             socket,
@@ -154,12 +164,14 @@ impl ConnectionTask {
             running: HashMap::new(),
             throttle: Throttle::new(now),
             read_ahead: 0,
+            memory,
             long_reads: VecDeque::new(),
             resets: Vec::new(),
             aborts: Vec::new(),
             logged_in: None,
             turn: Turn::new(),
             meter: Meter::new(now),
+            pace: Pace::new(),
             progress: Progress::new(now),
             leave: Leave::Staying,
             end: None,
@@ -184,7 +196,16 @@ impl ConnectionTask {
                 tokio::task::yield_now().await;
                 self.turn.begin();
             }
-            let action = self.wait(more).await;
+            let looks_out = !more && !self.pace.is_enough();
+            if looks_out {
+                match self.look_out().await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => break report::end_of(&error),
+                }
+            }
+            self.pace.begin();
+            let action = self.wait(!looks_out).await;
             if let Err(error) = self.apply(action) {
                 break report::end_of(&error);
             }
@@ -210,6 +231,7 @@ impl ConnectionTask {
             let before = self.connection.output_bytes();
             self.send()?;
             self.settle_account();
+            self.settle_memory();
             if self.turn.is_over() {
                 return Ok(self.end.is_none());
             }
@@ -228,6 +250,18 @@ impl ConnectionTask {
             && !self.turn.is_over()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
             && self.read_ahead < READ_AHEAD_BYTES_MAX
+            && self.has_memory()
+    }
+
+    /// False if the client has used up its memory, and this connection some of it: it goes on when that is free again.
+    fn has_memory(&self) -> bool {
+        self.memory.bytes() == 0 || !self.memory.budget().is_full()
+    }
+
+    /// Counts the memory that answers take: what the kernel takes at once is not worth counting.
+    fn settle_memory(&mut self) {
+        let bytes = self.connection.output_bytes() + self.read_ahead as usize;
+        self.memory.set(bytes / MEMORY_UNIT * MEMORY_UNIT);
     }
 
     async fn handle_event(&mut self, event: Event) {
@@ -268,6 +302,9 @@ impl ConnectionTask {
             .into_iter()
             .flatten()
             .fold(deadline, Instant::min);
+        if more && Instant::now() >= deadline {
+            return Action::Tick;
+        }
         tokio::select! {
             biased;
             () = self.service.stopping.cancelled(), if self.leave == Leave::Staying => Action::Stop,
@@ -284,7 +321,9 @@ impl ConnectionTask {
 
     fn apply(&mut self, action: Action) -> io::Result<()> {
         match action {
-            Action::Readable => self.receive()?,
+            Action::Readable => {
+                self.receive()?;
+            }
             Action::Writable => self.send()?,
             Action::Completion(completion) => {
                 self.handle_completion(completion);
@@ -310,24 +349,60 @@ impl ConnectionTask {
         Ok(())
     }
 
-    fn receive(&mut self) -> io::Result<()> {
-        let buffer = self.connection.receive_buffer();
-        match self.socket.try_read_buf(buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                self.turn.charge_bytes(count as u64);
-                let now = Instant::now();
-                self.connection.handle_received(now, self.service.as_ref());
-                self.meter
-                    .handle_arrival(now, self.connection.active_tasks());
-                if let Some(logged_in) = &self.logged_in {
-                    logged_in.session.counters.touch(Timestamp::now());
-                }
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+    /// Looks for the next command for a short while, if the peer is quick; true if there is one.
+    async fn look_out(&mut self) -> io::Result<bool> {
+        if self.connection.active_tasks() > 0 || self.connection.output_bytes() > 0 {
+            return Ok(false);
         }
+        let began = Instant::now();
+        self.pace.note_answered(began);
+        let Some(limit) = self.pace.look_out() else {
+            return Ok(false);
+        };
+        loop {
+            tokio::task::yield_now().await;
+            if self.receive()? {
+                self.pace.note_found();
+                return Ok(true);
+            }
+            if began.elapsed() >= limit {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes what has arrived; false if nothing has.
+    fn receive(&mut self) -> io::Result<bool> {
+        let socket = &self.socket;
+        let limit = self.connection.receive_limit();
+        let buffer = self.connection.receive_buffer();
+        let room = (buffer.capacity() - buffer.len()).min(limit);
+        let mut buffer = buffer.limit(room);
+        let mut count = None;
+        let received = socket.try_io(Interest::READABLE, || {
+            let received = socket.try_read_buf(&mut buffer)?;
+            count = Some(received);
+            // Less than there is room for has emptied the socket: it need not be asked once more.
+            match (1..room).contains(&received) {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Ok(()),
+            }
+        });
+        match (count, received) {
+            (Some(0), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            (Some(count), _) => self.turn.charge_bytes(count as u64),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            (None, _) => return Ok(false),
+        }
+        let now = Instant::now();
+        self.pace.note_arrival(now);
+        self.connection.handle_received(now, self.service.as_ref());
+        self.meter
+            .handle_arrival(now, self.connection.active_tasks());
+        if let Some(logged_in) = &self.logged_in {
+            logged_in.session.counters.touch(Timestamp::now());
+        }
+        Ok(true)
     }
 
     /// Sends as much output as the kernel takes.
@@ -335,12 +410,22 @@ impl ConnectionTask {
         while self.connection.output_bytes() > 0 {
             let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
             self.connection.output(&mut slices, SLICES_MAX);
-            match self.socket.try_write_vectored(&slices) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    drop(slices);
-                    self.connection.advance_output(count);
+            let socket = &self.socket;
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let mut count = 0;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                count = socket.try_write_vectored(&slices)?;
+                // The kernel has no more room: it need not be asked once more.
+                match (1..offered).contains(&count) {
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
                 }
+            });
+            drop(slices);
+            self.connection.advance_output(count);
+            match sent {
+                Ok(()) if count == 0 => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }

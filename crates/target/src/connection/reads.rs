@@ -14,6 +14,9 @@ use crate::engine::{
     Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, contained, read_piece,
 };
 
+/// Data up to this length is put next to its header; longer data has a buffer of its own, which need not be moved when the
+/// peer takes only a part.
+const SMALL_READ_BYTES_MAX: u64 = 16 * 1024;
 /// Longer reads are sent piece by piece, so that a piece stays in the cache.
 const SHORT_READ_BYTES_MAX: u64 = 128 * 1024;
 /// Length of a piece that a disk thread reads.
@@ -80,9 +83,15 @@ impl ConnectionTask {
         }
         let done = match unit.locks.try_hold(span, Access::Shared) {
             None => Err(Postponed::NotCached),
+            Some(_held) if length > SMALL_READ_BYTES_MAX => {
+                self.try_read(unit, offset, length).map(|data| {
+                    self.connection
+                        .complete(task, ScsiResponse::with_data(data));
+                })
+            }
             Some(_held) => self.connection.complete_read(
                 task,
-                // At most SHORT_READ_BYTES_MAX.
+                // At most SMALL_READ_BYTES_MAX.
                 length as u32,
                 |at, place| {
                     let at = offset + at as u64;
@@ -102,6 +111,13 @@ impl ConnectionTask {
             }
             Err(Postponed::NotCached) => self.read_on_thread(task, unit, span, (offset, length)),
         }
+    }
+
+    /// Data that is in memory, in a buffer of its own.
+    fn try_read(&self, unit: &Unit, offset: u64, length: u64) -> Result<Bytes, Postponed> {
+        let mut buffer = self.service.buffers.take(length as usize);
+        unit.device.try_read_at(offset, buffer.as_mut())?;
+        Ok(buffer.into())
     }
 
     fn start_long_read(
@@ -149,12 +165,15 @@ impl ConnectionTask {
     ) {
         self.begin(task, Some(Operation::Read));
         self.read_ahead += length;
+        self.settle_memory();
         let completions = self.completions.clone();
         let run = {
             let unit = Arc::clone(unit);
+            let buffers = Arc::clone(&self.service.buffers);
             move || {
                 let result = contained(|| {
-                    let data = read_piece(unit.device.as_ref(), offset, length as usize)?;
+                    let buffer = buffers.take(length as usize);
+                    let data = read_piece(unit.device.as_ref(), offset, buffer)?;
                     Ok(Outcome::Data(data))
                 });
                 let _ = completions.send(Completion::Done(task, length, result));
@@ -175,6 +194,7 @@ impl ConnectionTask {
         while index < self.long_reads.len()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
             && self.read_ahead < READ_AHEAD_BYTES_MAX
+            && self.has_memory()
             && !self.turn.is_over()
         {
             if !self.long_reads[index].can_go_on() || !self.continue_long_read(index, &unit) {
@@ -195,17 +215,8 @@ impl ConnectionTask {
         let left = length - done;
         let piece = left.min(SHORT_READ_BYTES_MAX);
         self.turn.charge_bytes(piece);
-        let fill = |at: usize, place: &mut [u8]| {
-            let at = offset + at as u64;
-            unit.device.try_read_at(at, place).map_err(Postponed::from)
-        };
-        // The limits of a transfer keep all lengths below 4 GiB.
-        let read = match piece == left {
-            true => self.connection.complete_read(task, length as u32, fill),
-            false => self.connection.provide_read(task, piece as u32, fill),
-        };
-        match read {
-            Ok(()) => self.note_piece(index, piece),
+        match self.try_read(unit, offset + done, piece) {
+            Ok(data) => self.handle_piece(task, Ok(data)),
             Err(Postponed::Failed(source)) => {
                 let fault = Fault::Read {
                     offset: offset + done,
@@ -233,12 +244,16 @@ impl ConnectionTask {
         read.piece_in_work = true;
         let task = read.task;
         self.read_ahead += length;
+        self.settle_memory();
         let completions = self.completions.clone();
         let run = {
             let unit = Arc::clone(unit);
+            let buffers = Arc::clone(&self.service.buffers);
             move || {
-                let result =
-                    contained(|| Ok(read_piece(unit.device.as_ref(), offset, length as usize)?));
+                let result = contained(|| {
+                    let buffer = buffers.take(length as usize);
+                    Ok(read_piece(unit.device.as_ref(), offset, buffer)?)
+                });
                 let _ = completions.send(Completion::Piece(task, length, result));
             }
         };

@@ -62,14 +62,16 @@ pub(super) fn end_of(error: &io::Error) -> SessionEnd {
 }
 
 pub(super) fn session_ended(service: &Service, session: &Session, reason: SessionEnd) {
-    tracing::info!(
-        session.id,
-        session.initiator = session.port.name,
-        session.target,
-        session.end = ?reason,
-        "session of {} ended",
-        session.peer
-    );
+    if session.logged.is_some() {
+        tracing::info!(
+            session.id,
+            session.initiator = session.port.name,
+            session.target,
+            session.end = ?reason,
+            "session of {} ended",
+            session.peer
+        );
+    }
     let Some(client) = session.client else {
         return;
     };

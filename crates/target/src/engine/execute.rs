@@ -9,7 +9,7 @@ use dess_scsi::{
     copy_segments, lba_status, unmap_ranges,
 };
 
-use super::{Access, Fault, Lane, Span, Unit};
+use super::{Access, Buffer, Fault, Lane, Span, Unit};
 
 /// How a command ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +101,9 @@ pub(crate) fn carry_out(unit: &Unit, work: &Work) -> Result<Outcome, Failure> {
     let taken = Outcome::Taken(work.medium.data_out_bytes());
     match work.medium {
         Medium::Read(range) => {
-            let data = read_piece(device, range.offset_bytes(), length(range))?;
-            return Ok(Outcome::Data(data));
+            let mut data = vec![0; length(range)];
+            read_into(device, range.offset_bytes(), &mut data)?;
+            return Ok(Outcome::Data(data.into()));
         }
         Medium::LbaStatus { lba, allocation } => return lba_extents(unit, lba, allocation),
         Medium::Write { range, fua } => {
@@ -133,14 +134,13 @@ pub(crate) fn carry_out(unit: &Unit, work: &Work) -> Result<Outcome, Failure> {
     Ok(taken)
 }
 
-/// Reads `length` bytes; waits for the disk.
+/// Fills the buffer; waits for the disk.
 pub(crate) fn read_piece(
     device: &dyn BlockDevice,
     offset: u64,
-    length: usize,
+    mut buffer: Buffer,
 ) -> Result<Bytes, Fault> {
-    let mut buffer = vec![0; length];
-    read_into(device, offset, &mut buffer)?;
+    read_into(device, offset, buffer.as_mut())?;
     Ok(buffer.into())
 }
 

@@ -1,5 +1,6 @@
 //! Carrying out SCSI commands on a disk: what may run at once, where, and with what result.
 
+mod buffers;
 mod execute;
 mod fault;
 mod locks;
@@ -7,6 +8,7 @@ mod pool;
 mod reservations;
 mod unit;
 
+pub(crate) use buffers::{Buffer, Buffers};
 pub(crate) use execute::{Failure, Outcome, Work, carry_out, read_piece};
 pub(crate) use fault::Fault;
 pub(crate) use locks::{Access, Held, RangeLocks, Span};

@@ -9,10 +9,12 @@ use crate::support::victim::{MIB, Victim};
 
 /// Sessions of the attacker that attack at once.
 const SESSIONS: u16 = 4;
-/// Most memory for one of them: the write data that its command window can hold, as much again
-/// that it may be asked for, answers that wait for it, and reads ahead.
+/// Most memory for one of them.
 const GROWTH_MAX_EACH: u64 = 64 * MIB;
-const GROWTH_MAX: u64 = SESSIONS as u64 * GROWTH_MAX_EACH;
+/// More sessions, of which each could hold so much alone.
+const MANY_SESSIONS: u16 = 24;
+/// Most memory for the data of all sessions of one client, and what their buffers and lists take besides.
+const GROWTH_MAX: u64 = 64 * MIB + MANY_SESSIONS as u64 * 2 * MIB;
 /// The command window.
 const WINDOW: u32 = 128;
 /// Longest data segment that the target takes.
@@ -22,6 +24,13 @@ const LONGEST: u16 = 16_384;
 
 const WRITE: u8 = 0x2a;
 const READ: u8 = 0x28;
+const R2T: u8 = 0x31;
+const SCSI_RESPONSE: u8 = 0x21;
+const TASK_SET_FULL: u8 = 0x28;
+
+fn is_task_set_full(answer: &[u8]) -> bool {
+    answer[0] == SCSI_RESPONSE && answer[3] == TASK_SET_FULL
+}
 
 fn attackers(victim: &Victim) -> Vec<(Raw, u32)> {
     (0..SESSIONS)
@@ -67,10 +76,36 @@ fn ready_to_transfer_is_never_answered() {
         for number in 0..WINDOW {
             raw.fire(&write(number, cmd_sn + number, &data));
         }
-        // Asked for as much as may be on its way at once; waits for the rest.
-        assert_eq!(raw.receive().unwrap()[0], 0x31);
+        // Asked for more, or told that there is no memory for what nobody asked for.
+        let answer = raw.receive().unwrap();
+        assert!(answer[0] == R2T || is_task_set_full(&answer), "{answer:?}");
         held.push(raw);
     }
+    drop(held);
+    victim.assert_unharmed(GROWTH_MAX);
+}
+
+/// Each may hold more than all of them together.
+#[test]
+fn the_sessions_of_one_client_share_its_memory() {
+    let victim = Victim::start();
+    let mut held = Vec::new();
+    let data = vec![0x77; SEGMENT];
+    let mut refused = 0;
+    for number in 0..MANY_SESSIONS {
+        let mut session = victim.attacker(number);
+        session.become_ready().unwrap();
+        let (mut raw, cmd_sn) = Raw::of(session);
+        for number in 0..WINDOW {
+            raw.fire(&write(number, cmd_sn + number, &data));
+        }
+        refused += usize::from(is_task_set_full(&raw.receive().unwrap()));
+        held.push(raw);
+    }
+    assert!(
+        refused > usize::from(MANY_SESSIONS) / 2,
+        "{refused} refused"
+    );
     drop(held);
     victim.assert_unharmed(GROWTH_MAX);
 }

@@ -9,9 +9,11 @@ mod write;
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Connection, ConnectionConfig, Limits};
+use crate::budget::Budget;
 use crate::command::ScsiCommand;
 use crate::directory::{
     Access, ChapCredentials, LoginIdentity, SessionType, TargetDirectory, TargetPortals,
@@ -29,6 +31,8 @@ pub(super) const INITIATOR: &str = "iqn.2026-01.org.dess:client-1";
 /// Where the initiator of the tests connects to.
 pub(super) const PORTAL: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 3260));
+/// Memory for write data.
+const MEMORY: usize = 64 << 20;
 pub(super) const SEED: [u8; 32] = [0x5a; 32];
 
 /// Names that iPXE, iscsistart and QEMU declare first.
@@ -127,6 +131,7 @@ impl Peer {
             portal_group_tag: 1,
             tsih: 0x1234,
             seed: SEED,
+            memory: Arc::new(Budget::new(MEMORY)),
             limits,
         };
         Self {

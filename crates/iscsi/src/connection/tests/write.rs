@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
+use super::super::MEMORY_AGAIN;
 use super::*;
+use crate::budget::Budget;
 use crate::command::{STATUS_CHECK_CONDITION, ScsiResponse};
 use crate::pdu::{
     DataOut, NO_TAG, ReadyToTransfer, Reject, RejectReason, Residual, ScsiResponsePdu,
@@ -396,4 +400,83 @@ fn data_of_odd_lengths_is_padded_under_the_digest() {
             .collect();
         assert_eq!(read, data);
     }
+}
+
+/// A peer whose write data is counted together with that of others.
+fn sharing(memory: &Arc<Budget>) -> Peer {
+    let limits = Limits {
+        max_outstanding_r2t: 2,
+        ..Limits::default()
+    };
+    let mut peer = Peer::logged_in(limits, SMALL);
+    peer.connection.set_memory(Arc::clone(memory));
+    peer
+}
+
+#[test]
+fn data_is_not_asked_for_while_another_connection_has_the_memory() {
+    let memory = Arc::new(Budget::new(10_000));
+    let (mut one, mut two) = (sharing(&memory), sharing(&memory));
+    let data = pattern(8192);
+    let asked = |peer: &mut Peer| {
+        let request = write_request(peer, 8192, true);
+        peer.send(&request.encode(0), &[]);
+        peer.answers()
+    };
+    assert_eq!(asked(&mut one).len(), 2);
+    assert!(asked(&mut two).is_empty(), "there is no memory");
+    let again = two.connection.poll_timeout().unwrap();
+    assert!(again <= two.now + MEMORY_AGAIN);
+    two.connection.handle_timeout(again);
+    assert!(two.answers().is_empty(), "the other one has it still");
+
+    drop(one);
+    let again = two.connection.poll_timeout().unwrap();
+    assert!(again > two.now + MEMORY_AGAIN, "not all the time");
+    two.connection.handle_timeout(again);
+    for answer in two.answers() {
+        answer_r2t(&mut two, &r2t(&answer), &data, 2048);
+    }
+    let command = two.command();
+    assert_eq!(joined(&command), data);
+    assert!(memory.used() >= 8192, "as long as the command is in work");
+    two.connection
+        .complete(command.task, ScsiResponse::good(8192));
+    assert_eq!(memory.used(), 0);
+    assert!(
+        two.connection
+            .poll_timeout()
+            .is_none_or(|next| next > again + MEMORY_AGAIN)
+    );
+}
+
+#[test]
+fn data_that_nobody_asked_for_is_refused_if_there_is_no_memory_and_may_come_again() {
+    const TASK_SET_FULL: u8 = 0x28;
+    let memory = Arc::new(Budget::new(3000));
+    let mut peer = sharing(&memory);
+    let data = pattern(2048);
+    // In the command, and in PDUs that follow it.
+    let kept = write_request(&mut peer, 2048, true);
+    peer.send(&kept.encode(2048), &data);
+    let command = peer.command();
+    for immediate in [2048, 512] {
+        let request = write_request(&mut peer, 2048, immediate == 2048);
+        peer.send(&request.encode(immediate), &data[..immediate]);
+        if immediate < 2048 {
+            let header = unsolicited(request.itt, 0, immediate as u32, true);
+            send_data(&mut peer, &header, &data[immediate..]);
+        }
+        let answer = peer.answer();
+        let header = ScsiResponsePdu::decode(&answer.header).unwrap();
+        assert_eq!((header.itt, header.status), (request.itt, TASK_SET_FULL));
+        assert!(answer.data.is_empty());
+    }
+    peer.connection
+        .complete(command.task, ScsiResponse::good(2048));
+    peer.answer();
+    assert_eq!(memory.used(), 0);
+    let again = write_request(&mut peer, 2048, true);
+    peer.send(&again.encode(2048), &data);
+    assert_eq!(joined(&peer.command()), data);
 }
