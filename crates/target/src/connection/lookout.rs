@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_peer_that_hurries_is_looked_out_for() {
         let mut pace = Pace::new();
-        assert_eq!(after(&mut pace, &[15; 8]), None);
+        assert_eq!(after(&mut pace, &[15; 3]), None);
         let looks = after(&mut pace, &[15; 40]).unwrap();
         assert!((LOOK_OUT.0..LOOK_OUT.1).contains(&looks));
     }

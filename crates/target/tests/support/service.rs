@@ -82,6 +82,8 @@ impl Service {
             .args(["--exact", "child_that_serves", "--nocapture"])
             .env(STATE, &site.paths.state)
             .env(RUNTIME, &site.paths.runtime)
+            // As the supervisor runs it.
+            .envs(dess_model::host::ALLOCATOR_ENVIRONMENT)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
