@@ -182,6 +182,7 @@ fn site(mode: DhcpMode) -> SiteSnapshot {
         clients: vec![client(1, Some(RESERVED)), client(2, None)],
         versions: Vec::new(),
     groups: vec![],
+    pool: Default::default(),
 }
 }
 
@@ -210,5 +211,6 @@ fn client(number: u8, address: Option<Ipv4Addr>) -> ClientEntry {
         },
     group: None,
 limits: Default::default(),
+overlay_limits: Default::default(),
 }
 }

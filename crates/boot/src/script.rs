@@ -38,6 +38,11 @@ pub enum Screen {
     Running,
     /// The iSCSI service does not answer.
     DiskServiceDown,
+    /// The storage for clients' writes is nearly full.
+    NoRoom {
+        /// Percent in use.
+        used_percent: u8,
+    },
     /// The iSCSI service cannot make the disk.
     DiskFailed {
         /// Cause, for people.
@@ -52,6 +57,7 @@ impl Screen {
             Self::NoSite | Self::DiskServiceDown => Some("E11"),
             Self::DiskFailed { .. } => Some("E22"),
             Self::ForeignAddress { .. } => Some("E31"),
+            Self::NoRoom { .. } => Some("E51"),
             Self::Registering | Self::AwaitsApproval | Self::NoImage | Self::Running => None,
         }
     }
@@ -66,6 +72,7 @@ impl Screen {
             | Self::ForeignAddress { .. }
             | Self::Running
             | Self::DiskServiceDown
+            | Self::NoRoom { .. }
             | Self::DiskFailed { .. } => WAIT_SECS,
         }
     }
@@ -106,6 +113,14 @@ impl Screen {
                 "The disk service of the server does not answer.",
                 "On the DESS page, see Services; restart the red one.",
             ],
+            Self::NoRoom { used_percent } => {
+                return [
+                    format!(
+                        "The server's storage is full to {used_percent} percent; this PC gets no disk."
+                    ),
+                    "On the DESS page, see Images, Space; PCs that run already go on.".to_owned(),
+                ];
+            }
             Self::DiskFailed { message } => {
                 return [
                     "The server cannot prepare this PC's disk:".to_owned(),

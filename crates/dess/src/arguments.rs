@@ -2,6 +2,7 @@
 
 mod db;
 mod image;
+mod space;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use ipnet::Ipv4Net;
 
 pub(crate) use db::DbCommand;
 pub(crate) use image::{ImageCommand, RolloutArguments};
+pub(crate) use space::{GarbageArguments, PoolArguments};
 
 use crate::limits::LimitArguments;
 
@@ -61,6 +63,10 @@ pub(crate) enum Command {
     /// Golden images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// The space for clients' writes: how full it is, when it will be full, and who uses it.
+    Space,
+    /// Remove what nothing refers to any more: disks of no client, files of no version.
+    Gc(GarbageArguments),
     /// Services of this server.
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -320,6 +326,9 @@ pub(crate) enum SiteCommand {
         /// What happens to the writes of clients without a policy of their own.
         #[arg(long, value_parser = parse_policy)]
         policy: Option<BootPolicy>,
+        /// Marks of the space for clients' writes.
+        #[command(flatten)]
+        pool: PoolArguments,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,

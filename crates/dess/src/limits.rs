@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use dess_model::{IoLimits, RateLimits};
+use dess_model::{IoLimits, OverlayLimits, RateLimits};
 use dess_node::operations::LimitsChange;
 
 use crate::output::bytes;
@@ -26,6 +26,12 @@ pub(crate) struct LimitArguments {
     /// for one second.
     #[arg(long, value_name = "MILLISECONDS")]
     limit_burst: Option<String>,
+    /// Size of the overlay above which it is reported, e.g. `20G` (GiB), or `none`. Of a group: of each of its clients.
+    #[arg(long, value_name = "BYTES")]
+    limit_overlay_soft: Option<String>,
+    /// Size above which the overlay does not grow: writes that need more space are refused; or `none`.
+    #[arg(long, value_name = "BYTES")]
+    limit_overlay: Option<String>,
 }
 
 impl LimitArguments {
@@ -38,6 +44,8 @@ impl LimitArguments {
             burst_ms: parsed(self.limit_burst.as_deref(), |text| {
                 text.parse().ok().filter(|ms| *ms > 0)
             })?,
+            overlay_soft_bytes: parsed(self.limit_overlay_soft.as_deref(), parse_bytes)?,
+            overlay_hard_bytes: parsed(self.limit_overlay.as_deref(), parse_bytes)?,
         })
     }
 }
@@ -62,6 +70,17 @@ pub(crate) fn describe(limits: &IoLimits) -> String {
     parts.join(", ")
 }
 
+/// Limits of an overlay in a few words: `soft 10.0 GiB, hard 20.0 GiB`.
+pub(crate) fn describe_overlay(limits: &OverlayLimits) -> String {
+    let soft = limits.soft_bytes.map(|at| format!("soft {}", bytes(at)));
+    let hard = limits.hard_bytes.map(|at| format!("hard {}", bytes(at)));
+    let parts: Vec<String> = soft.into_iter().chain(hard).collect();
+    match parts.is_empty() {
+        true => "none".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
 /// None if nothing is said, the inner one if the limit is taken away.
 fn parsed<T>(text: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<Option<T>>> {
     match text {
@@ -79,11 +98,12 @@ fn parse_count(text: &str) -> Option<u64> {
 }
 
 /// `50M` is 50 MiB.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let unit = match text.chars().next_back()? {
         'k' | 'K' => 1 << 10,
         'm' | 'M' => 1 << 20,
         'g' | 'G' => 1 << 30,
+        't' | 'T' => 1 << 40,
         _ => return parse_count(text),
     };
     parse_count(&text[..text.len() - 1])?.checked_mul(unit)

@@ -170,6 +170,16 @@ impl BlockMap {
         })
     }
 
+    /// Takes [`take_dirty`](Self::take_dirty) back: the flush did not happen.
+    pub(crate) fn mark_dirty(&self, words: &[Word]) {
+        for &(word, _) in words {
+            let index = word as usize % CHUNK_WORDS;
+            if let Some(chunk) = self.chunk(u64::from(word) * WORD_BLOCKS) {
+                chunk.dirty[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+            }
+        }
+    }
+
     /// All words that hold a block, in order.
     pub(crate) fn words(&self) -> Vec<Word> {
         self.collect(|chunk, index| chunk.words[index].load(Ordering::Relaxed) != 0)

@@ -10,8 +10,9 @@ use dess_model::{DiskState, VersionRef};
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockDevice, BlockRead, check_range};
 use crate::note::Note;
-use crate::overlay::durable::DurableMap;
+use crate::overlay::durable::{Appended, DurableMap};
 use crate::overlay::{Overlay, OverlayDescriptor};
+use crate::space::{Allocated, Allowance};
 use crate::version::Version;
 
 /// Locks for writes that cover a block only in part; a block's lock is its number modulo this.
@@ -35,6 +36,7 @@ const RETIRED: u8 = 2;
 pub struct Disk {
     base: Arc<Version>,
     overlay: Overlay,
+    allowance: Allowance,
     state: AtomicU8,
     block_locks: [Mutex<()>; BLOCK_LOCKS],
 }
@@ -55,11 +57,13 @@ pub struct DiskFigures {
 }
 
 impl Disk {
-    pub(crate) fn new(base: Arc<Version>, overlay: Overlay) -> Self {
+    pub(crate) fn new(base: Arc<Version>, overlay: Overlay, allowance: Allowance) -> Self {
+        allowance.budget.forget();
         let state = if overlay.failed { READ_ONLY } else { READY };
         Self {
             base,
             overlay,
+            allowance,
             state: AtomicU8::new(state),
             block_locks: [const { Mutex::new(()) }; BLOCK_LOCKS],
         }
@@ -230,6 +234,13 @@ impl Disk {
         Ok(())
     }
 
+    /// True if the block of the range was never written, and holds nothing in the version.
+    fn reads_as_zero(&self, range: &Range<u64>) -> bool {
+        let block = range.start / BLOCK_BYTES;
+        let written = self.overlay.map.holds_all(block..block + 1);
+        !written && self.base.locate(block, 1).0.is_none()
+    }
+
     /// Splits a range at block borders: `partial` gets pieces within one block, `whole` gets whole blocks (the last
     /// block of the disk counts as whole if it is covered to the disk's end).
     fn split(
@@ -266,8 +277,9 @@ impl Disk {
 
     /// Order: take the changed words, sync data, append records, sync records. Words are taken first, so the data of each was
     /// written before and is covered by the sync. Cut before the records are whole: the old map holds, and the torn
-    /// rest is cut off at the next open. `docs/format/overlay.md` has every case.
-    fn flush_durably(&self, durable: &mut DurableMap) -> io::Result<()> {
+    /// rest is cut off at the next open. `docs/format/overlay.md` has every case. No room for the records: the words wait for the next
+    /// flush, and the data that they name is synced already.
+    fn flush_durably(&self, durable: &mut DurableMap) -> io::Result<Appended> {
         let words = self.overlay.map.take_dirty();
         let full = (self.overlay.map.held() / 64) as usize;
         let compacted = durable
@@ -275,11 +287,28 @@ impl Disk {
             .then(|| self.overlay.map.words())
             .filter(|all| durable.wants_compaction(words.len(), all.len()));
         self.overlay.data.sync_data()?;
-        match compacted {
-            Some(all) => durable.compact(&all),
-            None if words.is_empty() => Ok(()),
-            None => durable.append(&words),
+        let noted = match compacted {
+            Some(all) => match durable.compact(&all)? {
+                // The long map takes less than a second one beside it.
+                Appended::NoRoom(_) => durable.append(&words)?,
+                compacted => compacted,
+            },
+            None if words.is_empty() => Appended::Durable,
+            None => durable.append(&words)?,
+        };
+        if let Appended::NoRoom(_) = noted {
+            self.overlay.map.mark_dirty(&words);
         }
+        Ok(noted)
+    }
+
+    /// Lets a write through that touches these bytes, if there is room for what it takes.
+    fn admit(&self, range: &Range<u64>) -> io::Result<()> {
+        let blocks = blocks_of(range.start, range.end - range.start);
+        let range = blocks.start * BLOCK_BYTES..blocks.end * BLOCK_BYTES;
+        let bytes = range.end - range.start;
+        let data = &self.overlay.data;
+        self.allowance.admit(bytes, &Growth { data, range })
     }
 }
 
@@ -305,6 +334,7 @@ impl BlockDevice for Disk {
         if data.is_empty() {
             return Ok(());
         }
+        self.admit(&(offset..offset + length))?;
         if self.overlay.map.holds_all(blocks_of(offset, length)) {
             return self.overlay.data.write_at(offset, data);
         }
@@ -328,6 +358,10 @@ impl BlockDevice for Disk {
         self.split(
             offset..offset + length,
             &mut |range| {
+                if self.reads_as_zero(&range) {
+                    return Ok(());
+                }
+                self.admit(&range)?;
                 let bytes = (range.end - range.start) as usize;
                 self.write_in_block(range.start, &zeros[..bytes])
             },
@@ -359,7 +393,7 @@ impl BlockDevice for Disk {
         let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
         // Another flush may have failed while this one waited for the lock.
         self.check_writable()?;
-        self.flush_durably(&mut durable).inspect_err(|error| {
+        let noted = self.flush_durably(&mut durable).inspect_err(|error| {
             let generation = self.overlay.descriptor.generation;
             let failed =
                 self.state
@@ -376,7 +410,37 @@ impl BlockDevice for Disk {
                     );
                 }
             }
-        })
+        })?;
+        match noted {
+            Appended::Durable => Ok(()),
+            Appended::NoRoom(error) => Err(error),
+        }
+    }
+}
+
+/// What a write would take of a data file.
+struct Growth<'a> {
+    data: &'a DataFile,
+    /// Whole blocks.
+    range: Range<u64>,
+}
+
+impl Allocated for Growth<'_> {
+    fn missing_bytes(&self) -> io::Result<u64> {
+        let mut missing = 0;
+        let mut offset = self.range.start;
+        while offset < self.range.end {
+            let (taken, bytes) = self.data.allocation(offset, self.range.end - offset)?;
+            if !taken {
+                missing += bytes;
+            }
+            offset += bytes;
+        }
+        Ok(missing)
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.data.allocated_bytes()
     }
 }
 

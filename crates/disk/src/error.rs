@@ -189,6 +189,16 @@ pub enum DiskError {
         /// The disk.
         disk: DiskId,
     },
+    /// The storage is nearly full, and overlays that are in use come first.
+    #[error(
+        "the storage for clients' writes is full to {used_percent} %; disk {disk} gets no new overlay"
+    )]
+    NoRoom {
+        /// The disk.
+        disk: DiskId,
+        /// Percent in use.
+        used_percent: u8,
+    },
     /// Nothing has been made for it by a power-on.
     #[error("disk {disk} has no content yet; power the client on")]
     NoOverlay {

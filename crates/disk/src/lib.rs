@@ -18,6 +18,8 @@ mod error;
 pub mod export;
 mod files;
 pub mod format;
+#[cfg(test)]
+mod full_disk;
 pub mod import;
 mod layer;
 mod map_file;
@@ -27,6 +29,7 @@ pub mod overlay;
 mod power_cut;
 mod progress;
 mod raw;
+mod space;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -49,9 +52,11 @@ pub use note::Note;
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
 pub use progress::Progress;
 pub use raw::{RawDisk, RawOverlay};
+pub use space::pool_figures;
 pub use store::{
-    DiskInfo, DiskSpec, DiskStore, ListedDisk, PoweredDisk, SealedOverlay, StoreOptions,
-    StorePaths, overlays_in_use, sealed_directory,
+    DiskInfo, DiskSpec, DiskStore, DiskUsage, ListedDisk, OverlayFill, PoweredDisk, SealedOverlay,
+    SpaceUsage, StoreOptions, StorePaths, VersionUsage, overlays_in_use, sealed_directory,
+    space_usage,
 };
 pub use version::{
     DISK_BYTES_MAX, LAYERS_MAX, MANIFEST_FORMAT, Manifest, OverlaySource, SourceInfo, Sums,

@@ -20,6 +20,7 @@ use crate::error::{DiskError, RawError};
 use crate::files::{self, sync_parent};
 use crate::note::Note;
 use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
+use crate::space::Allowance;
 use crate::version::{DISK_BYTES_MAX, Version};
 
 /// A raw file that is written in place. Nobody else may use it meanwhile (`flock`).
@@ -199,7 +200,7 @@ impl RawOverlay {
             after_failure,
         )?;
         Ok(Self {
-            disk: Arc::new(Disk::new(Arc::new(version), overlay)),
+            disk: Arc::new(Disk::new(Arc::new(version), overlay, Allowance::default())),
             fresh,
             _locks: [base_lock, directory_lock],
         })

@@ -48,14 +48,31 @@ pub(crate) fn image_bytes(length: usize, seed: u64) -> Vec<u8> {
 }
 
 pub(crate) struct Room {
-    directory: TempDir,
+    root: PathBuf,
+    /// Removed with the room, unless it lies in a directory of somebody else.
+    _directory: Option<TempDir>,
     pub(crate) boot_id: BootId,
 }
 
 impl Room {
     pub(crate) fn new() -> Self {
+        Self::owning(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// A room in a directory of the caller's.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        std::fs::create_dir_all(&root).expect("the room's directory is made");
         Self {
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            root,
+            _directory: None,
+            boot_id: BootId([1; 16]),
+        }
+    }
+
+    fn owning(directory: TempDir) -> Self {
+        Self {
+            root: directory.path().to_owned(),
+            _directory: Some(directory),
             boot_id: BootId([1; 16]),
         }
     }
@@ -64,16 +81,13 @@ impl Room {
     pub(crate) fn in_memory() -> Self {
         let memory = std::path::Path::new("/dev/shm");
         match tempfile::tempdir_in(memory) {
-            Ok(directory) => Self {
-                directory,
-                boot_id: BootId([1; 16]),
-            },
+            Ok(directory) => Self::owning(directory),
             Err(_) => Self::new(),
         }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.root.join(name)
     }
 
     pub(crate) fn paths(&self) -> StorePaths {

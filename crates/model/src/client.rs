@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, DiskId, GroupId, IoLimits, MacAddr, Secret, VersionRef};
+use crate::{ClientId, DiskId, GroupId, IoLimits, MacAddr, OverlayLimits, Secret, VersionRef};
 
 /// What happens to a client's writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,4 +78,7 @@ pub struct ClientEntry {
     /// How much of the storage it may use.
     #[serde(default)]
     pub limits: IoLimits,
+    /// How large its overlay may get: its own limits and those of its group in one.
+    #[serde(default)]
+    pub overlay_limits: OverlayLimits,
 }

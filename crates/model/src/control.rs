@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientCounters, ClientId, DiskId, LoginKind, TcpCounters, Timestamp, VersionRef};
+use crate::{
+    ClientCounters, ClientId, DiskId, LoginKind, PoolStatus, TcpCounters, Timestamp, VersionRef,
+};
 
 /// What `boot`, `node` and the CLI may ask of the iSCSI service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,13 @@ pub enum TargetRequest {
     },
     /// Sessions and disks.
     Status,
+    /// How full the pool of the overlays is.
+    Pool,
+    /// Drop a disk with all that is kept of it that belongs to no client of the site snapshot any more. Refused if it does.
+    Collect {
+        /// The disk.
+        disk: DiskId,
+    },
 }
 
 /// The answer.
@@ -91,6 +100,8 @@ pub enum TargetReply {
         #[serde(default)]
         clients: Vec<ClientCounters>,
     },
+    /// How full the pool is.
+    Pool(PoolStatus),
     /// Not done.
     Error(ControlError),
 }
@@ -124,6 +135,24 @@ pub enum ControlError {
         client: ClientId,
         /// How many.
         sessions: u32,
+    },
+    /// The pool is so full that no client gets a new overlay.
+    #[error(
+        "the storage for clients' writes is full to {used_percent} %; client {client} gets no new overlay"
+    )]
+    NoRoom {
+        /// As asked.
+        client: ClientId,
+        /// Percent of the pool in use.
+        used_percent: u8,
+    },
+    /// The disk belongs to a client.
+    #[error("disk {disk} belongs to client {client}")]
+    InUse {
+        /// As asked.
+        disk: DiskId,
+        /// Whose it is.
+        client: ClientId,
     },
     /// The store failed.
     #[error("the disk of client {client} cannot be used: {message}")]

@@ -16,6 +16,7 @@ mod malformed;
 mod network;
 mod secret;
 mod snapshot;
+mod space;
 mod time;
 
 #[cfg(feature = "host")]
@@ -37,5 +38,9 @@ pub use secret::Secret;
 pub use snapshot::{
     GroupEntry, Registration, SNAPSHOT_FORMAT, ServerEntry, SiteSnapshot, SnapshotError,
     VersionEntry,
+};
+pub use space::{
+    Forecast, HYSTERESIS_PERCENT, OverlayLimits, PoolFigures, PoolLevel, PoolSettings, PoolStatus,
+    WRITE_RATE_MIN,
 };
 pub use time::Timestamp;

@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClientEntry, ClientId, DhcpMode, GroupId, IoLimits, MacAddr, Subnet, Timestamp, VersionRef,
+    ClientEntry, ClientId, DhcpMode, GroupId, IoLimits, MacAddr, PoolSettings, Subnet, Timestamp,
+    VersionRef,
 };
 
 /// Layout of the snapshot file that this build writes and reads.
@@ -87,6 +88,9 @@ pub struct SiteSnapshot {
     /// Groups of clients; none in snapshots of older releases.
     #[serde(default)]
     pub groups: Vec<GroupEntry>,
+    /// Marks of the pool of the overlays.
+    #[serde(default)]
+    pub pool: PoolSettings,
 }
 
 /// A snapshot that cannot be used.

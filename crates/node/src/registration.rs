@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use dess_model::{
     Architecture, ClientId, DhcpMode, DiskId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
-    MacAddr, Registration, Secret, Subnet, Timestamp,
+    MacAddr, OverlayLimits, Registration, Secret, Subnet, Timestamp,
 };
 use dess_store::{ClientRecord, StoreError, Tx};
 use rand::distr::{Alphanumeric, SampleString};
@@ -96,6 +96,7 @@ pub(crate) fn client(mac: MacAddr, seat: u32, group: GroupId, now: Timestamp) ->
         policy: None,
         boot_file: None,
         limits: IoLimits::default(),
+        overlay_limits: OverlayLimits::default(),
         iscsi: iscsi_identity(id),
         disk: disk_identity(DiskId(Uuid::now_v7())),
         reset_epoch: 0,

@@ -145,6 +145,7 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
         registration: site.registration,
         server: server.entry,
         subnets: tx.subnet_list().await?,
+        pool: site.pool,
         versions: versions.collect(),
         clients: clients
             .into_iter()
@@ -192,5 +193,8 @@ fn entry(
         disk: client.disk,
         group: Some(client.group),
         limits: client.limits,
+        overlay_limits: client
+            .overlay_limits
+            .or(group.map(|group| group.overlay_limits).unwrap_or_default()),
     }
 }

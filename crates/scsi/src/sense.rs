@@ -74,6 +74,8 @@ impl Sense {
     pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x27, 0x00);
     /// SPACE ALLOCATION FAILED WRITE PROTECT: the store is full.
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DataProtect, 0x27, 0x07);
+    /// THIN PROVISIONING SOFT THRESHOLD REACHED: the overlay is larger than its soft limit.
+    pub const SOFT_THRESHOLD: Self = Self::new(SenseKey::UnitAttention, 0x38, 0x07);
     /// UNRECOVERED READ ERROR.
     pub const UNRECOVERED_READ: Self = Self::new(SenseKey::MediumError, 0x11, 0x00);
     /// WRITE ERROR.

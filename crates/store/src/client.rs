@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use dess_model::{
     Architecture, AttemptId, BootPolicy, ClientId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
-    MacAddr, Secret, Timestamp, VersionRef,
+    MacAddr, OverlayLimits, Secret, Timestamp, VersionRef,
 };
 
 use crate::row::{Columns, Row, json_of, name_of, text_of};
@@ -38,6 +38,8 @@ pub struct ClientRecord {
     pub boot_file: Option<String>,
     /// How much of the storage it may use.
     pub limits: IoLimits,
+    /// How large its overlay may get; what is not set is its group's.
+    pub overlay_limits: OverlayLimits,
     /// iSCSI names and secret; never change.
     pub iscsi: IscsiIdentity,
     /// System disk; never changes.
@@ -97,8 +99,8 @@ impl Tx {
             "INSERT INTO clients (id, mac, seat, name, group_id, approved, address, image_id, \
              version_number, policy, boot_file, target_iqn, initiator_iqn, chap_user, chap_secret, \
              disk_id, disk_serial, disk_naa, reset_epoch, architecture, hardware_uuid, \
-             last_attempt, created_at, limits, follows_latest) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             last_attempt, created_at, limits, follows_latest, overlay_limits) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(client.id.to_string())
         .bind(client.mac.to_string())
@@ -124,7 +126,8 @@ impl Tx {
         .bind(text_of(client.last_attempt))
         .bind(client.created.0)
         .bind(json_of(&client.limits))
-        .bind(i64::from(client.follows_latest));
+        .bind(i64::from(client.follows_latest))
+        .bind(json_of(&client.overlay_limits));
         self.execute("register a client", statement).await?;
         self.attempts_adopt(client.id, client.mac).await
     }
@@ -137,8 +140,8 @@ impl Tx {
         let statement = query(
             "UPDATE clients SET mac = ?, seat = ?, name = ?, group_id = ?, approved = ?, \
              address = ?, image_id = ?, version_number = ?, policy = ?, boot_file = ?, \
-             reset_epoch = ?, architecture = ?, hardware_uuid = ?, limits = ?, follows_latest = ? \
-             WHERE id = ?",
+             reset_epoch = ?, architecture = ?, hardware_uuid = ?, limits = ?, follows_latest = ?, \
+             overlay_limits = ? WHERE id = ?",
         )
         .bind(client.mac.to_string())
         .bind(i64::from(client.seat))
@@ -155,6 +158,7 @@ impl Tx {
         .bind(client.uuid.clone())
         .bind(json_of(&client.limits))
         .bind(i64::from(client.follows_latest))
+        .bind(json_of(&client.overlay_limits))
         .bind(client.id.to_string());
         self.execute("change a client", statement).await.map(drop)
     }
@@ -193,6 +197,7 @@ fn client_of(row: &Row) -> Result<ClientRecord, StoreError> {
         policy: row.named_opt("policy")?,
         boot_file: row.text_opt("boot_file")?,
         limits: row.json("limits")?,
+        overlay_limits: row.json("overlay_limits")?,
         iscsi: IscsiIdentity {
             target_iqn: row.text("target_iqn")?,
             initiator_iqn: row.text("initiator_iqn")?,

@@ -1,8 +1,8 @@
 //! The site, its server, its subnets and its groups.
 
 use dess_model::{
-    AddressRange, BootPolicy, GroupId, IoLimits, Registration, ServerEntry, Subnet, Timestamp,
-    VersionRef,
+    AddressRange, BootPolicy, GroupId, IoLimits, OverlayLimits, PoolSettings, Registration,
+    ServerEntry, Subnet, Timestamp, VersionRef,
 };
 
 use crate::row::{Columns, json_of, name_of, text_of};
@@ -16,6 +16,8 @@ pub struct SiteRecord {
     pub name: String,
     /// What to do with unknown clients.
     pub registration: Registration,
+    /// Marks of the pool of the overlays.
+    pub pool: PoolSettings,
     /// Grows with every change.
     pub revision: u64,
     /// When it was set up.
@@ -48,6 +50,8 @@ pub struct GroupRecord {
     pub policy: BootPolicy,
     /// How much of the storage they may use together.
     pub limits: IoLimits,
+    /// How large the overlay of each of them may get, unless it has limits of its own.
+    pub overlay_limits: OverlayLimits,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -62,7 +66,7 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn site_fetch(&mut self) -> Result<Option<SiteRecord>, StoreError> {
         let statement =
-            query("SELECT name, registration, revision, created_at FROM site WHERE id = ?")
+            query("SELECT name, registration, pool, revision, created_at FROM site WHERE id = ?")
                 .bind(SITE);
         let row = self.fetch_optional("read the site", statement).await?;
         row.map(|row| {
@@ -70,6 +74,7 @@ impl Tx {
             Ok(SiteRecord {
                 name: row.text("name")?,
                 registration: row.named("registration")?,
+                pool: row.json("pool")?,
                 revision: row.number("revision")?,
                 created: row.time("created_at")?,
             })
@@ -83,11 +88,13 @@ impl Tx {
     /// If there is one, or the database cannot be written.
     pub async fn site_insert(&mut self, site: &SiteRecord) -> Result<(), StoreError> {
         let statement = query(
-            "INSERT INTO site (id, name, registration, revision, created_at) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO site (id, name, registration, pool, revision, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(SITE)
         .bind(site.name.clone())
         .bind(name_of(site.registration))
+        .bind(json_of(&site.pool))
         .bind(crate::row::count_of(site.revision))
         .bind(site.created.0);
         self.execute("set up the site", statement).await.map(drop)
@@ -102,6 +109,19 @@ impl Tx {
             .bind(name_of(policy))
             .bind(SITE);
         self.execute("set the registration policy", statement)
+            .await
+            .map(drop)
+    }
+
+    /// Sets the marks of the pool.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn pool_update(&mut self, pool: &PoolSettings) -> Result<(), StoreError> {
+        let statement = query("UPDATE site SET pool = ? WHERE id = ?")
+            .bind(json_of(pool))
+            .bind(SITE);
+        self.execute("set the marks of the pool", statement)
             .await
             .map(drop)
     }
@@ -222,7 +242,7 @@ impl Tx {
     pub async fn group_list(&mut self) -> Result<Vec<GroupRecord>, StoreError> {
         let statement = query(
             "SELECT id, name, is_default, image_id, version_number, policy, limits, created_at, \
-             follows_latest FROM client_groups ORDER BY is_default DESC, name",
+             follows_latest, overlay_limits FROM client_groups ORDER BY is_default DESC, name",
         );
         let rows = self.fetch_all("list groups", statement).await?;
         rows.iter()
@@ -236,6 +256,7 @@ impl Tx {
                     follows_latest: row.flag("follows_latest")?,
                     policy: row.named("policy")?,
                     limits: row.json("limits")?,
+                    overlay_limits: row.json("overlay_limits")?,
                     created: row.time("created_at")?,
                 })
             })
@@ -250,7 +271,7 @@ impl Tx {
         let statement = query(
             "INSERT INTO client_groups \
              (id, name, is_default, image_id, version_number, policy, limits, created_at, \
-             follows_latest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             follows_latest, overlay_limits) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(group.id.to_string())
         .bind(group.name.clone())
@@ -260,7 +281,8 @@ impl Tx {
         .bind(name_of(group.policy))
         .bind(json_of(&group.limits))
         .bind(group.created.0)
-        .bind(i64::from(group.follows_latest));
+        .bind(i64::from(group.follows_latest))
+        .bind(json_of(&group.overlay_limits));
         self.execute("add a group", statement).await.map(drop)
     }
 
@@ -271,7 +293,7 @@ impl Tx {
     pub async fn group_update(&mut self, group: &GroupRecord) -> Result<(), StoreError> {
         let statement = query(
             "UPDATE client_groups SET name = ?, image_id = ?, version_number = ?, policy = ?, \
-             limits = ?, follows_latest = ? WHERE id = ?",
+             limits = ?, follows_latest = ?, overlay_limits = ? WHERE id = ?",
         )
         .bind(group.name.clone())
         .bind(text_of(group.version.map(|version| version.image)))
@@ -279,6 +301,7 @@ impl Tx {
         .bind(name_of(group.policy))
         .bind(json_of(&group.limits))
         .bind(i64::from(group.follows_latest))
+        .bind(json_of(&group.overlay_limits))
         .bind(group.id.to_string());
         self.execute("change a group", statement).await.map(drop)
     }

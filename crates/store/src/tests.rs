@@ -3,7 +3,7 @@
 use super::*;
 use dess_model::{
     AttemptId, BootPolicy, ClientId, DiskId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
-    MacAddr, Registration, Secret, Timestamp,
+    MacAddr, OverlayLimits, Registration, Secret, Timestamp,
 };
 use uuid::Uuid;
 
@@ -87,6 +87,10 @@ async fn site_at(location: DatabaseLocation) -> Site {
             tx.site_insert(&SiteRecord {
                 name: "매장 1".into(),
                 registration: Registration::Auto,
+                pool: dess_model::PoolSettings {
+                    warn_percent: 70,
+                    ..Default::default()
+                },
                 revision: 0,
                 created: Timestamp(1),
             })
@@ -99,6 +103,7 @@ async fn site_at(location: DatabaseLocation) -> Site {
                 follows_latest: false,
                 policy: BootPolicy::Volatile,
                 limits: IoLimits::default(),
+                overlay_limits: OverlayLimits::default(),
                 created: Timestamp(1),
             })
             .await
@@ -125,6 +130,10 @@ fn client(group: GroupId, seat: u32) -> ClientRecord {
         follows_latest: false,
         policy: Some(BootPolicy::Persistent),
         boot_file: None,
+        overlay_limits: OverlayLimits {
+            soft_bytes: Some(1 << 30),
+            hard_bytes: None,
+        },
         limits: IoLimits {
             burst_ms: Some(seat),
             ..IoLimits::default()

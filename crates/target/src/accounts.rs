@@ -233,6 +233,13 @@ impl Accounts {
         all
     }
 
+    /// Lets each client write at most so many bytes per second: the pool is nearly full. None takes that away.
+    pub(crate) fn slow_down(&self, now: Instant, bytes_per_sec: Option<u64>) {
+        for account in lock(&self.clients).values() {
+            account.gates.slow_down(now, bytes_per_sec);
+        }
+    }
+
     /// Takes the limits of a snapshot over, and forgets clients and groups that it does not have.
     pub(crate) fn follow(&self, now: Instant, snapshot: &SiteSnapshot) {
         let mut groups = lock(&self.groups);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dess_disk::{DiskError, PoweredDisk};
 use dess_model::host::serve_control;
 use dess_model::{
-    ClientEntry, ClientId, ControlError, DiskState, DiskStatus, SessionEnd, SiteSnapshot,
+    ClientEntry, ClientId, ControlError, DiskId, DiskState, DiskStatus, SessionEnd, SiteSnapshot,
     TargetReply, TargetRequest,
 };
 use tokio::net::UnixListener;
@@ -15,6 +15,7 @@ use crate::maintenance;
 use crate::power::power_on;
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
+use crate::space;
 
 /// How often a new site snapshot is looked for.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ async fn handle(
             Ok(TargetReply::Done)
         }
         TargetRequest::Status => status(service).await,
+        TargetRequest::Pool => space::status(service).await,
+        TargetRequest::Collect { disk } => collect(service, disk).await,
     }
 }
 
@@ -183,6 +186,37 @@ async fn remove(
     Ok(TargetReply::Done)
 }
 
+/// Removes a disk that no client has any more.
+async fn collect(service: &Arc<Service>, disk: DiskId) -> Result<TargetReply, ControlError> {
+    let failed = |message: String| ControlError::Malformed { message };
+    let service = Arc::clone(service);
+    let removed = on_thread(move || {
+        let Site::Room(room) = service.site.as_ref() else {
+            return Err(failed("there is no store".to_owned()));
+        };
+        // Without a snapshot nobody knows whose it is.
+        let snapshot = room.snapshots.current();
+        let snapshot = snapshot.ok_or_else(|| failed("there is no site snapshot".to_owned()))?;
+        let owner = snapshot
+            .clients
+            .iter()
+            .find(|client| client.disk.id == disk);
+        if let Some(owner) = owner {
+            return Err(ControlError::InUse {
+                disk,
+                client: owner.id,
+            });
+        }
+        room.boots.removed(disk);
+        room.store
+            .remove(disk)
+            .map_err(|error| failed(chain(&error)))
+    });
+    removed.await?;
+    tracing::info!(disk.id = %disk, "disk {disk} belonged to no client and was removed");
+    Ok(TargetReply::Done)
+}
+
 async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
     service.observe_tcp().await;
     let clients = service
@@ -198,17 +232,21 @@ async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
         .iter()
         .filter_map(|session| session.status())
         .collect();
+    Ok(TargetReply::Status {
+        sessions,
+        disks: disks(service).await,
+        clients,
+    })
+}
+
+/// The state of all disks.
+pub(crate) async fn disks(service: &Arc<Service>) -> Vec<DiskStatus> {
     let service = Arc::clone(service);
-    let disks = on_thread(move || match service.site.as_ref() {
+    on_thread(move || match service.site.as_ref() {
         Site::Room(room) => known_disks(room),
         Site::Single(_) => Vec::new(),
     })
-    .await;
-    Ok(TargetReply::Status {
-        sessions,
-        disks,
-        clients,
-    })
+    .await
 }
 
 /// The disks of the snapshot's clients; one that cannot be read is left out and logged.
@@ -227,7 +265,7 @@ fn known_disks(room: &Room) -> Vec<DiskStatus> {
                     (None, false) => DiskState::Ready,
                 },
                 size_bytes: info.descriptor.size_bytes,
-                overlay_bytes: info.open.as_ref().map_or(0, |open| open.allocated_bytes),
+                overlay_bytes: info.allocated_bytes,
                 generation: info.descriptor.generation,
                 version: Some(info.descriptor.base),
                 fresh: false,
@@ -271,6 +309,12 @@ pub(crate) async fn with_store<T: Send + 'static>(
     let service = Arc::clone(service);
     on_thread(move || match service.site.as_ref() {
         Site::Room(room) => call(room).map_err(|error| {
+            if let DiskError::NoRoom { used_percent, .. } = error {
+                return ControlError::NoRoom {
+                    client,
+                    used_percent,
+                };
+            }
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 client.id = %client,
@@ -301,6 +345,9 @@ pub(crate) async fn follow_snapshot(service: &Arc<Service>) {
         };
         revision = Some(snapshot.revision);
         service.accounts.follow(Instant::now(), &snapshot);
+        for client in &snapshot.clients {
+            room.store.limit(client.disk.id, client.overlay_limits);
+        }
         let ended = service
             .sessions
             .end(SessionEnd::Administrative, |session| {

@@ -22,6 +22,7 @@ mod service;
 mod session_log;
 mod sessions;
 mod site;
+mod space;
 mod standalone;
 mod tcp_info;
 mod workers;

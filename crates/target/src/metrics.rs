@@ -94,7 +94,8 @@ async fn respond(service: &Arc<Service>, method: &Method, path: &str) -> Respons
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
     service.observe_tcp().await;
-    let mut response = Response::new(text::render(service));
+    let disks = crate::control::disks(service).await;
+    let mut response = Response::new(text::render(service, &disks));
     let format = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(CONTENT_TYPE, format);
     response

@@ -29,6 +29,7 @@ use crate::returning::Returning;
 use crate::session_log::SessionLog;
 use crate::sessions::{InitiatorPort, Session, Sessions};
 use crate::site::{Room, Site, UnitError};
+use crate::space::{self, Space};
 use crate::workers::{self, Workers};
 
 /// How the service runs.
@@ -83,6 +84,8 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     /// What is kept of each client.
     pub(crate) accounts: Accounts,
+    /// How full the pool of the overlays is.
+    pub(crate) space: Space,
     events: Option<EventSender>,
     targets: Mutex<HashMap<String, Target>>,
     /// The portals that are listened on.
@@ -160,6 +163,7 @@ pub async fn serve(
         () = events.keep_flushing() => {}
         () = metrics::serve(&service, metrics_listeners) => {}
         () = control::follow_snapshot(&service) => {}
+        () = space::watch(&service) => {}
     }
     service.stop().await;
     Ok(())
@@ -274,6 +278,7 @@ impl Service {
                 ..Limits::default()
             },
             accounts: Accounts::default(),
+            space: Space::default(),
             events,
             targets: Mutex::default(),
             portals: Mutex::default(),

@@ -165,6 +165,8 @@ fn prometheus_reads_counters_and_the_kernel_tells_of_the_connection() {
         counters.flush.count == 1 && counters.flush.p99_us > 0
     });
 
+    // By then the pool was looked at.
+    running.ask(&site, &TargetRequest::Pool);
     let get = |path: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -192,6 +194,9 @@ fn prometheus_reads_counters_and_the_kernel_tells_of_the_connection() {
     assert_eq!(value("dess_iscsi_client_sessions", ""), 1.0);
     assert!(value("dess_iscsi_client_tcp_rtt_seconds", "") > 0.0);
     assert_eq!(value("dess_iscsi_client_tcp_retransmits_total", ""), 0.0);
+    assert!(value("dess_client_overlay_bytes", "") >= 4096.0);
+    assert_eq!(answer.matches("\ndess_pool_bytes{").count(), 3, "{answer}");
+    assert_eq!(answer.matches("\ndess_pool_level{").count(), 4, "{answer}");
     assert!(get("/").starts_with("HTTP/1.1 404"));
     running.stop();
 }

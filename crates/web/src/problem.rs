@@ -165,7 +165,8 @@ pub(crate) fn refusal(t: &Catalog, error: &OperationError) -> String {
             ControlError::NotApproved { .. }
             | ControlError::NoImage { .. }
             | ControlError::UnknownClient { .. } => t.refused_not_ready.into(),
-            ControlError::Disk { .. } => t.refused_disk.into(),
+            ControlError::NoRoom { .. } => t.fault_e51.into(),
+            ControlError::Disk { .. } | ControlError::InUse { .. } => t.refused_disk.into(),
             ControlError::Malformed { .. } => t.refused_no_answer.into(),
         },
         OperationError::Service(_) => t.refused_no_answer.into(),

@@ -111,6 +111,7 @@ pub(crate) fn client(seat: u32) -> ClientView {
         policy_inherited: true,
         boot_file: None,
         limits: dess_model::IoLimits::default(),
+        overlay_limits: dess_model::OverlayLimits::default(),
         hardware: Hardware {
             architecture: Some(if seat.is_multiple_of(2) {
                 Architecture::Bios
@@ -188,6 +189,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
                 image: Some(assignment()),
                 policy: BootPolicy::Volatile,
                 limits: dess_model::IoLimits::default(),
+                overlay_limits: dess_model::OverlayLimits::default(),
             }],
             ..Records::default()
         },

@@ -1,6 +1,6 @@
 //! Everything that the pages show, read in one go.
 
-use dess_model::{ClientId, Timestamp};
+use dess_model::{ClientId, PoolLevel, Timestamp};
 use dess_node::operations::{
     BootAttemptView, ClientView, GroupView, ImageView, JobView, NoticeView, OperationError,
     Operations,
@@ -34,6 +34,8 @@ pub(crate) struct Records {
     pub(crate) groups: Vec<GroupView>,
     pub(crate) jobs: Vec<JobView>,
     pub(crate) notices: Vec<NoticeView>,
+    /// How full the storage for clients' writes is, as far as that is known.
+    pub(crate) pool: PoolLevel,
     /// Why the rest is empty.
     pub(crate) trouble: Option<Trouble>,
 }
@@ -106,6 +108,7 @@ impl Feed {
         let Some(site) = site else {
             return Err(OperationError::NoSite);
         };
+        let pool = self.operations.pool_status().await;
         Ok(Records {
             name: Some(site.name),
             clients: self.operations.client_list().await?,
@@ -113,6 +116,7 @@ impl Feed {
             groups: self.operations.group_list().await?,
             jobs: self.operations.job_list(JOBS_MAX).await?,
             notices: self.operations.notice_list(NOTICES_WITHIN_MS).await?,
+            pool: pool.map_or(PoolLevel::Normal, |pool| pool.level),
             trouble: None,
         })
     }

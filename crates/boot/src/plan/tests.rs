@@ -60,6 +60,7 @@ pub(crate) fn site() -> SiteSnapshot {
             },
             group: None,
             limits: Default::default(),
+            overlay_limits: Default::default(),
         }],
         versions: vec![VersionEntry {
             version,
@@ -68,6 +69,7 @@ pub(crate) fn site() -> SiteSnapshot {
             size_bytes: 1 << 30,
         }],
         groups: vec![],
+        pool: Default::default(),
     }
 }
 

@@ -83,6 +83,7 @@ fn every_screen_speaks_in_ascii_within_80_columns_and_asks_again() {
         Screen::NoImage,
         Screen::ForeignAddress { reserved },
         Screen::DiskServiceDown,
+        Screen::NoRoom { used_percent: 100 },
         Screen::DiskFailed { message },
     ] {
         let script = screen_script(URL, MAC, None, &screen);

@@ -74,7 +74,7 @@ impl Service {
                 );
                 Err(screen_of(error))
             }
-            Ok(TargetReply::Status { .. } | TargetReply::Sealed(_)) => {
+            Ok(TargetReply::Status { .. } | TargetReply::Sealed(_) | TargetReply::Pool(_)) => {
                 tracing::error!("the iSCSI service answered a power-on with something else");
                 Err(Screen::DiskServiceDown)
             }
@@ -140,9 +140,11 @@ fn screen_of(error: ControlError) -> Screen {
         ControlError::UnknownClient { .. } => Screen::Registering,
         ControlError::NotApproved { .. } => Screen::AwaitsApproval,
         ControlError::NoImage { .. } => Screen::NoImage,
+        ControlError::NoRoom { used_percent, .. } => Screen::NoRoom { used_percent },
         ControlError::Disk { message, .. } | ControlError::Malformed { message } => {
             Screen::DiskFailed { message }
         }
+        ControlError::InUse { .. } => Screen::DiskServiceDown,
         ControlError::Running { .. } => Screen::Running,
     }
 }

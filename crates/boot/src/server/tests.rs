@@ -201,6 +201,28 @@ async fn a_disk_that_cannot_be_made_shows_e22_with_the_cause() {
 }
 
 #[tokio::test]
+async fn a_pc_that_gets_no_overlay_is_told_that_the_storage_is_full() {
+    let mut room = Room::new(Some(&loopback_site())).await;
+    let client = site().clients[0].id;
+    let reply = TargetReply::Error(ControlError::NoRoom {
+        client,
+        used_percent: 96,
+    });
+    let (_service, _) = disk_service(&room.path("run/iscsi.sock"), reply);
+    let (_, script) = room.get(SCRIPT).await;
+    assert!(script.contains("echo E51: "), "{script}");
+    assert!(script.contains("full to 96 percent"), "{script}");
+    assert!(script.contains("goto again"), "{script}");
+    let told = EventKind::Script {
+        mac: site().clients[0].mac,
+        bootable: false,
+        code: Some("E51".into()),
+    };
+    assert_eq!(room.event().await, told);
+    room.stop().await;
+}
+
+#[tokio::test]
 async fn a_pc_whose_system_runs_waits_and_tries_again() {
     let room = Room::new(Some(&loopback_site())).await;
     let client = site().clients[0].id;

@@ -130,6 +130,10 @@ fn details(
         ("policy", policy(client.policy).to_owned()),
         ("group", client.group.clone()),
         ("limits", limits::describe(&client.limits)),
+        (
+            "overlay limits",
+            limits::describe_overlay(&client.overlay_limits),
+        ),
         ("boot file", or_dash(client.boot_file.as_ref())),
         ("firmware", or_dash(client.hardware.architecture)),
         ("read", bytes(client.traffic.read_bytes)),

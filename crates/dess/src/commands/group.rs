@@ -29,13 +29,20 @@ pub(super) async fn group(
 }
 
 fn print(groups: &[GroupView]) {
-    let mut rows = table(&["group", "image", "policy", "limits of all together"]);
+    let mut rows = table(&[
+        "group",
+        "image",
+        "policy",
+        "limits of all together",
+        "overlay of each",
+    ]);
     for group in groups {
         rows.add_row([
             group.name.clone(),
             or_dash(group.image.as_ref().map(|image| &image.label)),
             super::client::policy(group.policy).to_owned(),
             limits::describe(&group.limits),
+            limits::describe_overlay(&group.overlay_limits),
         ]);
     }
     say!("{rows}");

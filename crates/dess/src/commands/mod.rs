@@ -9,6 +9,7 @@ mod init;
 mod job;
 mod services;
 mod site;
+mod space;
 mod status;
 mod traffic;
 mod up;
@@ -45,6 +46,8 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Group(command) => group::group(&operations()?, command, json).await,
         Command::Image(command) => image::image(&operations()?, command, json).await,
         Command::Service(command) => services::service(&operations()?, command, json).await,
+        Command::Space => space::space(&operations()?, json).await,
+        Command::Gc(arguments) => space::gc(&operations()?, &arguments, json).await,
         Command::Site(command) => site::site(&operations()?, command, json).await,
         Command::Job(command) => job::job(&operations()?, command, json).await,
         Command::Db(command) => {

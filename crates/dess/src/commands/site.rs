@@ -18,6 +18,7 @@ pub(super) async fn site(
     if let SiteCommand::Set {
         registration,
         policy,
+        pool,
         yes,
     } = command
     {
@@ -26,6 +27,9 @@ pub(super) async fn site(
         }
         if let Some(registration) = registration {
             operations.registration_set(registration).await?;
+        }
+        if pool.is_some() {
+            operations.pool_set(pool.change()?).await?;
         }
         if let Some(policy) = policy {
             operations.default_policy_set(policy).await?;
@@ -41,6 +45,13 @@ pub(super) async fn site(
     }
     say!("site          {}", site.name);
     say!("unknown PCs   {:?}", site.registration);
+    say!(
+        "space         warn at {} %, slow down at {} % (all together {}/s), no new overlays at {} %",
+        site.pool.warn_percent,
+        site.pool.throttle_percent,
+        output::bytes(site.pool.throttle_bytes_per_sec),
+        site.pool.stop_percent
+    );
     say!(
         "server        {} on {}",
         site.server.address,

@@ -77,6 +77,7 @@ fn client(mac: MacAddr, address: Option<Ipv4Addr>) -> ClientEntry {
         },
         group: None,
         limits: Default::default(),
+        overlay_limits: Default::default(),
     }
 }
 
@@ -113,6 +114,7 @@ fn snapshot(mode: DhcpMode) -> SiteSnapshot {
         ],
         versions: vec![],
         groups: vec![],
+        pool: Default::default(),
     }
 }
 

@@ -290,5 +290,6 @@ pub(crate) fn site(mode: DhcpMode) -> SiteSnapshot {
         clients: vec![],
         versions: vec![],
         groups: vec![],
+        pool: Default::default(),
     }
 }

@@ -21,6 +21,7 @@ use crate::files::{self, sync_parent};
 use crate::format::{Chain, ImageFormat};
 use crate::layer::{DELETE_PREFIX, FLATTEN_PREFIX, PUBLISH_PREFIX};
 use crate::progress::{Progress, Throttle};
+use crate::space;
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
 pub use lint::{DiskLint, Finding, PartitionTable};
 
@@ -224,6 +225,7 @@ fn copy_image(
     let mut feed = ImageFeed { image };
     let on_piece = &mut |writer: &VersionWriter| {
         throttle.done(writer.offset());
+        keep_reserve(directory)?;
         checkpoints.keep_up(writer, &data)
     };
     copy(
@@ -261,7 +263,7 @@ fn copy_stream(
     let mut writer = VersionWriter::new(directory, request.version);
     let on_piece = &mut |_: &VersionWriter| {
         throttle.done(read.taken());
-        Ok(())
+        keep_reserve(directory)
     };
     copy(&mut stream, None, &data, &mut writer, on_piece, cancelled)?;
     if writer.offset() == 0 {
@@ -275,6 +277,11 @@ fn copy_stream(
     let manifest = writer.finish(&data, source, &request.comment, request.created)?;
     throttle.finish();
     Ok(manifest)
+}
+
+/// An import leaves to the server itself what clients' writes leave to it.
+fn keep_reserve(directory: &Path) -> Result<(), ImportError> {
+    space::keep_reserve(directory).map_err(ImportError::store("write", directory))
 }
 
 /// Empties the directory in which a version is built.

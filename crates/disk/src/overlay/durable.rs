@@ -12,6 +12,18 @@ const COMPACT_BYTES: u64 = 4 << 20;
 /// How many times a full map the records may take.
 const COMPACT_FACTOR: u64 = 4;
 
+/// Extension of a file that is not whole yet.
+const UNFINISHED: &str = "new";
+
+/// How an attempt to note a flush went.
+#[derive(Debug)]
+pub(crate) enum Appended {
+    /// It is durable.
+    Durable,
+    /// There is no room for it. The file is as it was, and the next attempt may work.
+    NoRoom(io::Error),
+}
+
 /// Appends records; knows where and with which numbers.
 pub(crate) struct DurableMap {
     path: PathBuf,
@@ -26,7 +38,7 @@ pub(crate) struct DurableMap {
 impl DurableMap {
     /// Makes a synced file at `path` that holds `words`, replacing one that is there at once.
     pub(crate) fn create(path: &Path, header: &MapHeader, words: &[Word]) -> io::Result<Self> {
-        let unfinished = path.with_extension("new");
+        let unfinished = path.with_extension(UNFINISHED);
         let file = StoreFile::create(&unfinished)?;
         let mut bytes = header.encode_file();
         let next_sequence = header.encode_flush(words, 1, 0, &mut bytes);
@@ -74,26 +86,47 @@ impl DurableMap {
         records > self.compact_bytes && records > COMPACT_FACTOR * records_bytes(full)
     }
 
-    /// Appends one flush and syncs it.
-    pub(crate) fn append(&mut self, words: &[Word]) -> io::Result<()> {
+    /// Appends one flush and syncs it. What a full file system took of it is cut off again, so that it does not stand in the way of the
+    /// next attempt, which may be a longer one.
+    pub(crate) fn append(&mut self, words: &[Word]) -> io::Result<Appended> {
         let mut bytes = Vec::new();
         let records =
             self.header
                 .encode_flush(words, self.next_flush, self.next_sequence, &mut bytes);
-        self.file.write_all_at(&bytes, self.end)?;
+        match self.file.write_all_at(&bytes, self.end) {
+            Err(error) if is_full(&error) => {
+                self.file.set_len(self.end)?;
+                return Ok(Appended::NoRoom(error));
+            }
+            written => written?,
+        }
         self.file.sync_data()?;
         self.end += bytes.len() as u64;
         self.next_sequence += records;
         self.next_flush += 1;
-        Ok(())
+        Ok(Appended::Durable)
     }
 
     /// Replaces the file by one that holds only `words`.
-    pub(crate) fn compact(&mut self, words: &[Word]) -> io::Result<()> {
-        *self = Self {
-            compact_bytes: self.compact_bytes,
-            ..Self::create(&self.path, &self.header, words)?
-        };
-        Ok(())
+    pub(crate) fn compact(&mut self, words: &[Word]) -> io::Result<Appended> {
+        match Self::create(&self.path, &self.header, words) {
+            Ok(compacted) => {
+                *self = Self {
+                    compact_bytes: self.compact_bytes,
+                    ..compacted
+                };
+                Ok(Appended::Durable)
+            }
+            Err(error) if is_full(&error) => {
+                files::remove_file(&self.path.with_extension(UNFINISHED))?;
+                Ok(Appended::NoRoom(error))
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

@@ -3,7 +3,9 @@
 mod bases;
 mod directory;
 mod maintenance;
+mod room;
 mod tidy;
+mod usage;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,12 +24,15 @@ use crate::error::DiskError;
 use crate::files;
 use crate::overlay::live::live_path;
 use crate::overlay::{AfterFailure, BootId, Overlay, OverlayDescriptor, OverlayKind};
+use crate::space::{Budget, Pool};
 use crate::version::{Version, version_directory};
 use crate::{BlockRead, DiskFigures};
 pub use bases::overlays_in_use;
 use directory::{DiskDirectory, Found, Stage};
 pub use maintenance::{SealedOverlay, sealed_directory};
+pub use room::OverlayFill;
 use tidy::Tidier;
+pub use usage::{DiskUsage, SpaceUsage, VersionUsage, space_usage};
 
 /// Where the store keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,8 @@ pub struct DiskInfo {
     pub descriptor: OverlayDescriptor,
     /// Its figures, if it is open.
     pub open: Option<DiskFigures>,
+    /// Bytes of storage that the overlay takes, open or not.
+    pub allocated_bytes: u64,
     /// True if it is a maintenance overlay that is being published.
     pub sealed: bool,
 }
@@ -109,6 +116,8 @@ pub struct DiskStore {
     options: StoreOptions,
     disks: Mutex<HashMap<DiskId, Arc<Slot>>>,
     versions: Mutex<HashMap<VersionRef, Weak<Version>>>,
+    pool: Arc<Pool>,
+    budgets: Mutex<HashMap<DiskId, Arc<Budget>>>,
     tidier: Tidier,
     /// Locked while this process owns the overlays; the kernel unlocks it however the process ends.
     _lock: File,
@@ -143,11 +152,14 @@ impl DiskStore {
         }
         let tidier =
             Tidier::start(&paths, options).map_err(DiskError::store("tidy", &paths.overlays))?;
+        let overlays = paths.overlays.clone();
         let store = Self {
             paths,
             options,
             disks: Mutex::default(),
             versions: Mutex::default(),
+            pool: Arc::new(Pool::new(overlays)),
+            budgets: Mutex::default(),
             tidier,
             _lock: lock,
             #[cfg(test)]
@@ -221,6 +233,10 @@ impl DiskStore {
         if descriptor.base != spec.version || descriptor.boot_id != self.options.boot_id {
             return None;
         }
+        if self.pool.is_closed() {
+            // It will be written: whether it may is decided as for a new one.
+            return None;
+        }
         retire(open);
         // What cannot be opened is replaced.
         let powered = self
@@ -264,7 +280,12 @@ impl DiskStore {
         let slot = self.slot(disk);
         let mut open = lock(&slot);
         let directory = self.directory(disk);
-        directory.retire_all(epoch)?;
+        match directory.retire_all(epoch) {
+            Err(error) if error.is_full(&self.paths.overlays) && self.drop_kept()? => {
+                directory.retire_all(epoch)?;
+            }
+            retired => retired?,
+        }
         let generation = directory.next_generation()?;
         retire(&mut open);
         self.tidier.tidy(disk);
@@ -302,15 +323,22 @@ impl DiskStore {
             None => None,
         };
         let sealed = directory.newest(Stage::Sealed)?;
-        let descriptor = match (open.as_ref(), directory.current()?, &sealed) {
-            (Some(open), _, _) => open.descriptor().clone(),
-            (None, Some(found), _) => OverlayDescriptor::read(&found.path)?,
-            (None, None, Some(sealed)) => OverlayDescriptor::read(&sealed.path)?,
+        let closed = |path: &std::path::Path| -> Result<_, DiskError> {
+            Ok((OverlayDescriptor::read(path)?, room::allocated_in(path)))
+        };
+        let (descriptor, allocated_bytes) = match (open.as_ref(), directory.current()?, &sealed) {
+            (Some(open), _, _) => {
+                let bytes = figures.map_or(0, |figures| figures.allocated_bytes);
+                (open.descriptor().clone(), bytes)
+            }
+            (None, Some(found), _) => closed(&found.path)?,
+            (None, None, Some(sealed)) => closed(&sealed.path)?,
             (None, None, None) => return Ok(None),
         };
         Ok(Some(DiskInfo {
             descriptor,
             open: figures,
+            allocated_bytes,
             sealed: sealed.is_some(),
         }))
     }
@@ -409,21 +437,20 @@ impl DiskStore {
         let live = live_path(&self.paths.live_maps, id, descriptor.generation);
         let boot_id = self.options.boot_id;
         let overlay = Overlay::open(&found.path, &live, descriptor, boot_id, after_failure)?;
-        let disk = Arc::new(Disk::new(version, overlay));
+        let disk = Arc::new(Disk::new(version, overlay, self.allowance(id)));
         *open = Some(Arc::clone(&disk));
         Ok(powered(&disk, false))
     }
 
-    /// A fresh overlay; if the store is full, the oldest one that was put away makes room for it.
+    /// A fresh overlay, if the pool is open for new ones; if it is full, the oldest one that was put away makes room for it.
     fn make_fresh(
         &self,
         spec: &DiskSpec,
         open: &mut Option<Arc<Disk>>,
     ) -> Result<PoweredDisk, DiskError> {
+        self.refuse_new(spec.disk)?;
         match self.try_make_fresh(spec, open) {
-            Err(error)
-                if error.is_full(&self.paths.overlays) && tidy::drop_oldest(&self.paths)? =>
-            {
+            Err(error) if error.is_full(&self.paths.overlays) && self.drop_kept()? => {
                 self.try_make_fresh(spec, open)
             }
             made => made,
@@ -462,7 +489,10 @@ impl DiskStore {
         files::create_dir_all(&self.paths.live_maps)
             .map_err(DiskError::store("create", &self.paths.live_maps))?;
         let unfinished = directory.begin(descriptor.generation)?;
-        Overlay::create(&unfinished, &live, &descriptor)?;
+        Overlay::create(&unfinished, &live, &descriptor).inspect_err(|_| {
+            // What does not go now goes at the next attempt, or at the next start.
+            let _ = tidy::remove_overlay(&unfinished, &live);
+        })?;
         let found = directory.publish(&unfinished, &descriptor)?;
         retire(open);
         directory.retire_older(&found)?;
@@ -470,7 +500,7 @@ impl DiskStore {
         let boot_id = self.options.boot_id;
         let never = AfterFailure::ReadOnly;
         let overlay = Overlay::open(&found.path, &live, descriptor, boot_id, never)?;
-        let disk = Arc::new(Disk::new(version, overlay));
+        let disk = Arc::new(Disk::new(version, overlay, self.allowance(spec.disk)));
         *open = Some(Arc::clone(&disk));
         Ok(powered(&disk, true))
     }

@@ -24,6 +24,8 @@ use crate::overlay::{DATA_FILE, MAP_FILE, OverlayDescriptor};
 
 enum Job {
     Tidy(DiskId),
+    /// Removes the overlay that was put away longest ago.
+    DropKept(Sender<Result<bool, DiskError>>),
     Answer(Sender<()>),
 }
 
@@ -62,6 +64,14 @@ impl Tidier {
         self.send(Job::Answer(done));
         // An error means that the thread has ended, so nothing is left to wait for.
         let _ = answer.recv();
+    }
+
+    /// Removes the overlay that was put away longest ago, of any disk; false if there is none. Waits until it is done.
+    pub(super) fn drop_kept(&self) -> Result<bool, DiskError> {
+        let (done, answer) = mpsc::channel();
+        self.send(Job::DropKept(done));
+        // Without the thread nothing is dropped.
+        answer.recv().unwrap_or(Ok(false))
     }
 
     fn send(&self, job: Job) {
@@ -105,6 +115,7 @@ impl Worker {
                     }
                 }
                 // The caller may have gone.
+                Job::DropKept(done) => drop(done.send(drop_oldest(&self.paths))),
                 Job::Answer(done) => drop(done.send(())),
             }
         }
@@ -140,7 +151,7 @@ impl Worker {
 }
 
 /// Makes room on a full store: removes the overlay that was put away longest ago, of any disk. False if there is none.
-pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
+fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
     let mut oldest = None;
     for disk in directory::disk_ids(&paths.overlays)? {
         for entry in DiskDirectory::new(&paths.overlays, disk).entries()? {
@@ -159,7 +170,7 @@ pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
     let Some((_, disk, entry)) = oldest else {
         return Ok(false);
     };
-    warn!(disk.id = %disk, entry.generation, "the store is full; an earlier overlay of disk {disk} is removed");
+    warn!(disk.id = %disk, entry.generation, "room is short; an earlier overlay of disk {disk} is removed");
     remove_overlay(
         &entry.path,
         &live_path(&paths.live_maps, disk, entry.generation),
@@ -167,7 +178,7 @@ pub(super) fn drop_oldest(paths: &StorePaths) -> Result<bool, DiskError> {
     Ok(true)
 }
 
-fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
+pub(super) fn remove_overlay(path: &Path, live: &Path) -> Result<(), DiskError> {
     remove_file(live)?;
     remove_file(&failure_path(live))?;
     match files::remove_dir_all(path) {

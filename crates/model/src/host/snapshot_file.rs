@@ -148,6 +148,7 @@ mod tests {
             clients: vec![],
             versions: vec![],
             groups: vec![],
+            pool: Default::default(),
         }
     }
 

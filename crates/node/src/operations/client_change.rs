@@ -148,6 +148,12 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
         client.boot_file.clone_from(boot_file);
     }
     change.limits.apply(&mut client.limits)?;
+    let group = tx.group_list().await?;
+    let group = group.iter().find(|group| group.id == client.group);
+    let of_group = group.map(|group| group.overlay_limits).unwrap_or_default();
+    change
+        .limits
+        .apply_overlay(&mut client.overlay_limits, of_group)?;
     if let Some(image) = &change.image {
         let catalogue = Catalogue::read(&mut tx).await?;
         client.version = image

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dess_diagnosis::{Attempt, ClientState};
 use dess_model::host::{RequestError, request};
 use dess_model::{
-    Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, IoLimits, MacAddr, Timestamp,
-    VersionRef,
+    Architecture, AttemptId, BootPolicy, ClientId, DiskStatus, IoLimits, MacAddr, OverlayLimits,
+    Timestamp, VersionRef,
 };
 use dess_model::{
     ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply, TargetRequest,
@@ -48,6 +48,9 @@ pub struct ClientView {
     pub boot_file: Option<String>,
     /// How much of the storage it may use.
     pub limits: IoLimits,
+    /// How large its overlay may get: its own limits, and its group's where it has none.
+    #[serde(default)]
+    pub overlay_limits: OverlayLimits,
     /// What was seen of its hardware.
     pub hardware: Hardware,
     /// What it does now.
@@ -361,6 +364,9 @@ impl Room {
             policy_inherited: client.policy.is_none() && maintenance.is_none(),
             boot_file: client.boot_file,
             limits: client.limits,
+            overlay_limits: client
+                .overlay_limits
+                .or(group.map(|group| group.overlay_limits).unwrap_or_default()),
             hardware: Hardware {
                 architecture: client.architecture,
                 uuid: client.uuid,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use dess_disk::{DiskLint, Manifest, version_directory};
-use dess_model::{BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, Timestamp, VersionRef};
+use dess_model::{
+    BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, OverlayLimits, Timestamp, VersionRef,
+};
 use dess_store::{ClientRecord, GroupRecord, ImageRecord, MaintenanceRecord, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -116,6 +118,9 @@ pub struct GroupView {
     pub policy: BootPolicy,
     /// How much of the storage they may use together.
     pub limits: IoLimits,
+    /// How large the overlay of each of them may get.
+    #[serde(default)]
+    pub overlay_limits: OverlayLimits,
 }
 
 const PIPE_PREFIX: &str = "image-import-";
@@ -321,6 +326,7 @@ impl Operations {
                     .map(|version| catalogue.assignment(version, false)),
                 policy: group.policy,
                 limits: group.limits,
+                overlay_limits: group.overlay_limits,
             })
             .collect())
     }

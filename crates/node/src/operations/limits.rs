@@ -1,6 +1,6 @@
 //! How much of the storage clients and groups may use.
 
-use dess_model::{BURST_MS_MAX, IoLimits};
+use dess_model::{BURST_MS_MAX, IoLimits, OverlayLimits};
 use dess_store::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,6 +28,12 @@ pub struct LimitsChange {
     /// How much may be used at once after a pause, as milliseconds of the limited rate.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst_ms: Option<Option<u32>>,
+    /// Size of the overlay above which it is reported, in bytes. Of a group: of each of its clients.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub overlay_soft_bytes: Option<Option<u64>>,
+    /// Size above which the overlay does not grow, in bytes. Of a group: of each of its clients.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub overlay_hard_bytes: Option<Option<u64>>,
 }
 
 /// Least limit in bytes per second. An initiator with its queue full of the largest commands waits
@@ -36,6 +42,8 @@ pub struct LimitsChange {
 const BYTES_PER_SEC_MIN: u64 = 1 << 20;
 /// Least limit in commands per second, for the same reason.
 const IOPS_MIN: u64 = 50;
+/// Least size of an overlay in bytes: with less, no system starts.
+const OVERLAY_BYTES_MIN: u64 = 64 << 20;
 /// Shortest burst in milliseconds.
 const BURST_MS_MIN: u32 = 10;
 
@@ -90,8 +98,45 @@ impl LimitsChange {
     }
 }
 
+impl LimitsChange {
+    /// Changes the limits of an overlay; `inherited` holds where there is none.
+    pub(super) fn apply_overlay(
+        &self,
+        limits: &mut OverlayLimits,
+        inherited: OverlayLimits,
+    ) -> Result<()> {
+        let changes = [
+            (&mut limits.soft_bytes, self.overlay_soft_bytes),
+            (&mut limits.hard_bytes, self.overlay_hard_bytes),
+        ];
+        for (limit, change) in changes {
+            let Some(change) = change else {
+                continue;
+            };
+            if change.is_some_and(|bytes| bytes < OVERLAY_BYTES_MIN) {
+                let reason = format!("{OVERLAY_BYTES_MIN} bytes is the least");
+                return Err(OperationError::invalid("overlay size", reason));
+            }
+            *limit = change;
+        }
+        let OverlayLimits {
+            soft_bytes: Some(soft),
+            hard_bytes: Some(hard),
+        } = limits.or(inherited)
+        else {
+            return Ok(());
+        };
+        let changed = self.overlay_soft_bytes.or(self.overlay_hard_bytes);
+        if changed.is_some() && soft > hard {
+            let reason = format!("the soft limit of {soft} bytes is above the hard one of {hard}");
+            return Err(OperationError::invalid("overlay size", reason));
+        }
+        Ok(())
+    }
+}
+
 impl Operations {
-    /// Limits what the clients of a group may use together. Running clients feel it at once.
+    /// Limits what the clients of a group may use together, and how large the overlay of each may get. Running clients feel it at once.
     ///
     /// # Errors
     /// If a limit is too low, or there is no such group.
@@ -117,6 +162,7 @@ async fn limit(mut tx: Tx, name: &str, change: LimitsChange, actor: &str) -> Res
         .find(|group| group.name == name)
         .ok_or_else(|| OperationError::not_found("group", name))?;
     change.apply(&mut group.limits)?;
+    change.apply_overlay(&mut group.overlay_limits, OverlayLimits::default())?;
     tx.group_update(&group).await?;
     record(&mut tx, actor, "group.limit", name, json!(change)).await?;
     Ok(())

@@ -11,6 +11,7 @@ mod clients;
 mod database;
 mod dhcpd;
 mod error;
+mod garbage;
 mod images;
 mod jobs;
 mod limits;
@@ -19,6 +20,7 @@ mod records;
 mod rollout;
 mod sheet;
 mod site;
+mod space;
 mod versions;
 
 pub use access::{SessionCreate, SessionView, UserView};
@@ -27,6 +29,7 @@ pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
 pub use dhcpd::{DhcpdLeft, DhcpdReport};
 pub use error::OperationError;
+pub use garbage::{GarbageView, Orphan, OrphanKind};
 pub use images::{
     AssignTo, Follow, GroupView, ImageImport, ImageView, MaintenanceView, VersionView, end_marker,
 };
@@ -35,6 +38,7 @@ pub use limits::LimitsChange;
 pub use records::{AuditView, NoticeKind, NoticeView};
 pub use sheet::{SheetProblem, SheetReport};
 pub use site::{SiteSetup, SiteView};
+pub use space::{DiskSpace, PoolChange, SpaceView, VersionSpace};
 
 pub use maintenance::PublishOrder;
 pub use rollout::{RolloutTo, RolloutView};

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dess_model::{
-    AddressRange, BootPolicy, DhcpMode, GroupId, IoLimits, Registration, ServerEntry, Subnet,
-    Timestamp,
+    AddressRange, BootPolicy, DhcpMode, GroupId, IoLimits, OverlayLimits, PoolSettings,
+    Registration, ServerEntry, Subnet, Timestamp,
 };
 use dess_store::{GroupRecord, ServerRecord, SiteRecord, StoreError, Tx};
 use ipnet::Ipv4Net;
@@ -50,6 +50,9 @@ pub struct SiteView {
     pub name: String,
     /// What to do with unknown clients.
     pub registration: Registration,
+    /// Marks of the pool of the overlays.
+    #[serde(default)]
+    pub pool: PoolSettings,
     /// Grows with every change of the site.
     pub revision: u64,
     /// The server.
@@ -105,6 +108,7 @@ impl Operations {
         Ok(Some(SiteView {
             name: site.name,
             registration: site.registration,
+            pool: site.pool,
             revision: site.revision,
             server: server.entry,
             subnets: tx.subnet_list().await?,
@@ -140,6 +144,7 @@ async fn insert(mut tx: Tx, setup: &SiteSetup, actor: &str) -> Result<()> {
     tx.site_insert(&SiteRecord {
         name: setup.name.clone(),
         registration: setup.registration,
+        pool: PoolSettings::default(),
         revision: 0,
         created: now,
     })
@@ -175,6 +180,7 @@ async fn insert(mut tx: Tx, setup: &SiteSetup, actor: &str) -> Result<()> {
         follows_latest: false,
         policy: BootPolicy::default(),
         limits: IoLimits::default(),
+        overlay_limits: OverlayLimits::default(),
         created: now,
     })
     .await?;

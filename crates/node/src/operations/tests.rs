@@ -1,5 +1,7 @@
 //! The operations on a database file, without the daemon; the iSCSI service is played.
 
+mod space;
+
 use std::sync::{Arc, Mutex};
 
 use dess_diagnosis::Attempt;
@@ -392,6 +394,8 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
             fresh: true,
         }),
         TargetRequest::PowerOn { .. }
+        | TargetRequest::Pool
+        | TargetRequest::Collect { .. }
         | TargetRequest::Disconnect { .. }
         | TargetRequest::Seal { .. }
         | TargetRequest::Unseal { .. }

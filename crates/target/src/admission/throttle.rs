@@ -2,18 +2,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use dess_model::{IoLimits, RateLimits};
+
 use super::gate::{Direction, Gate, Ticket};
 
-/// The limits that hold for a client's commands: its own, then those of its group.
+/// The limits that hold for a client's commands: its own, then those of its group, then that of a pool which is nearly full.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
     own: Arc<Gate>,
     group: Mutex<Arc<Gate>>,
-    /// False if neither limits anything.
+    pool: Arc<Gate>,
+    /// Bytes per second at the pool's gate; 0 if it is open.
+    pool_rate: AtomicU64,
+    /// False if none of them limits anything.
     limited: AtomicBool,
 }
 
@@ -70,8 +75,31 @@ impl Gates {
 
     /// Puts the client behind the limits of a group; called again whenever limits have changed.
     pub(crate) fn join(&self, group: Arc<Gate>) {
-        let limited = self.own.limits() || group.limits();
         *self.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
+        self.note_limits();
+    }
+
+    /// Lets the client write at most so many bytes per second from now on, beside its other limits; none takes that away.
+    pub(crate) fn slow_down(&self, now: Instant, bytes_per_sec: Option<u64>) {
+        let rate = bytes_per_sec.unwrap_or(0);
+        if self.pool_rate.swap(rate, Ordering::Relaxed) != rate {
+            let write = RateLimits {
+                bytes_per_sec,
+                iops: None,
+            };
+            self.pool.set(
+                now,
+                &IoLimits {
+                    write,
+                    ..IoLimits::default()
+                },
+            );
+            self.note_limits();
+        }
+    }
+
+    fn note_limits(&self) {
+        let limited = self.in_order().iter().any(|gate| gate.limits());
         self.limited.store(limited, Ordering::Relaxed);
     }
 
@@ -80,9 +108,13 @@ impl Gates {
         self.limited.load(Ordering::Relaxed)
     }
 
-    fn in_order(&self) -> [Arc<Gate>; 2] {
+    fn in_order(&self) -> [Arc<Gate>; 3] {
         let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
-        [Arc::clone(&self.own), Arc::clone(&group)]
+        [
+            Arc::clone(&self.own),
+            Arc::clone(&group),
+            Arc::clone(&self.pool),
+        ]
     }
 }
 
@@ -202,7 +234,6 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
-    use dess_model::{IoLimits, RateLimits};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -335,6 +366,26 @@ mod tests {
         gates.join(Arc::default());
         let out = drain(&mut throttle, &gates, now, Duration::from_secs(9));
         assert_eq!(out, [(1, TRY_AGAIN), (2, TRY_AGAIN)]);
+    }
+
+    #[test]
+    fn a_pool_that_is_nearly_full_slows_writes_and_nothing_else() {
+        let now = Instant::now();
+        let gates = Gates::default();
+        assert!(!gates.limited());
+        gates.slow_down(now, Some(MIB));
+        assert!(gates.limited());
+        let mut throttle = Throttle::new(now);
+        for number in 0..3 {
+            throttle.push(now, Direction::Write, 2 * MIB, number);
+            throttle.push(now, Direction::Read, 64 * MIB, 10 + number);
+        }
+        let out = drain(&mut throttle, &gates, now, Duration::from_secs(9));
+        let reads = out.iter().filter(|(number, _)| *number >= 10);
+        assert!(reads.clone().count() == 3 && reads.clone().all(|(_, at)| at.is_zero()));
+        assert_eq!(out.last(), Some(&(2, Duration::from_secs(4))));
+        gates.slow_down(now, None);
+        assert!(!gates.limited());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use dess_model::{ClientEntry, ClientId};
+use dess_model::{ClientEntry, ClientId, DiskStatus, PoolLevel};
 
 use crate::accounts::{Account, LE_MICROS, Operation};
 use crate::service::Service;
@@ -80,11 +80,12 @@ const PER_CLIENT: [Metric; 7] = [
 ];
 
 /// All metrics of the service.
-pub(super) fn render(service: &Service) -> String {
+pub(super) fn render(service: &Service, disks: &[DiskStatus]) -> String {
     let rows = rows(service);
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write_all(&mut text, service, &rows);
+    let _ = write_space(&mut text, service, disks);
     text
 }
 
@@ -133,6 +134,56 @@ fn write_all(text: &mut String, service: &Service, rows: &[Row]) -> fmt::Result 
     PER_CLIENT
         .iter()
         .try_for_each(|metric| write_metric(text, metric, rows))
+}
+
+/// The pool of the overlays, and what each client's overlay takes.
+fn write_space(text: &mut String, service: &Service, disks: &[DiskStatus]) -> fmt::Result {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Ok(());
+    };
+    if let Some(pool) = service.space.status() {
+        let name = "dess_pool_bytes";
+        head(text, name, "gauge", "The file system of the overlays.")?;
+        for (state, bytes) in [
+            ("total", pool.figures.total_bytes),
+            ("used", pool.figures.used_bytes),
+            ("available", pool.figures.available_bytes),
+        ] {
+            writeln!(text, "{name}{{state=\"{state}\"}} {bytes}")?;
+        }
+        let name = "dess_pool_level";
+        head(text, name, "gauge", "1 for the level that holds.")?;
+        for level in PoolLevel::ALL {
+            let (holds, level) = (u8::from(level == pool.level), level.name());
+            writeln!(text, "{name}{{level=\"{level}\"}} {holds}")?;
+        }
+        if let Some(growth) = pool.growth_bytes_per_sec {
+            let name = "dess_pool_growth_bytes_per_second";
+            head(text, name, "gauge", "Growth over the last minutes.")?;
+            writeln!(text, "{name} {growth}")?;
+        }
+        if let Some(secs) = pool.full_in_secs {
+            let name = "dess_pool_full_in_seconds";
+            let help = "Time until clients' writes fail at this rate.";
+            head(text, name, "gauge", help)?;
+            writeln!(text, "{name} {secs}")?;
+        }
+    }
+    let name = "dess_client_overlay_bytes";
+    head(
+        text,
+        name,
+        "gauge",
+        "Storage that the client's overlay takes.",
+    )?;
+    let snapshot = room.snapshots.current();
+    for disk in disks {
+        let entry = snapshot.as_deref();
+        let entry = entry.and_then(|all| all.client_by_id(disk.client));
+        let labels = labels(disk.client, entry);
+        writeln!(text, "{name}{{{labels}}} {}", disk.overlay_bytes)?;
+    }
+    Ok(())
 }
 
 /// Bytes and latencies; the number of commands is the histogram's count.

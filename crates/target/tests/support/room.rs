@@ -73,6 +73,7 @@ fn client(seat: u32, policy: BootPolicy, version: VersionRef) -> ClientEntry {
         },
         group: None,
         limits: Default::default(),
+        overlay_limits: Default::default(),
     }
 }
 
@@ -116,6 +117,7 @@ fn snapshot(
             size_bytes: IMAGE_BYTES as u64,
         }],
         groups: vec![],
+        pool: Default::default(),
     }
 }
 

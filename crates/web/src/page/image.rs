@@ -19,7 +19,7 @@ use crate::frame::Frame;
 use crate::parts::{CSRF_MARK, Parts, html};
 use crate::problem::{Problem, encode, refusal};
 use crate::site::Records;
-use crate::view::{ImageRow, JobRow, image_rows, job_rows};
+use crate::view::{ImageRow, JobRow, SpacePanel, image_rows, job_rows, space_panel};
 use crate::visitor::{Member, Signed};
 use crate::wording::Wording;
 
@@ -30,6 +30,7 @@ struct ImagesPage {
     f: Frame,
     jobs: String,
     list: String,
+    space: String,
     source: String,
     name: String,
     error: Option<String>,
@@ -48,6 +49,13 @@ struct JobsPart {
 struct ListPart {
     t: &'static Catalog,
     images: Vec<ImageRow>,
+}
+
+#[derive(Template)]
+#[template(path = "part/space.html")]
+struct SpacePart {
+    t: &'static Catalog,
+    s: SpacePanel,
 }
 
 /// The live parts of the page.
@@ -84,6 +92,17 @@ async fn page(
     if let Some(trouble) = records.trouble {
         return Err(Problem::Trouble(trouble));
     }
+    let space = match app.feed.operations().space().await {
+        Ok(space) => html(&SpacePart {
+            t,
+            s: space_panel(&words, &space),
+        }),
+        // The page is for images first.
+        Err(error) => {
+            tracing::warn!(%error, "the space cannot be shown");
+            String::new()
+        }
+    };
     let parts = parts(&words, &records);
     let mut frame = Frame::of(&words, member, records.name.as_deref(), "images");
     frame.live = Some(format!("/live/images?seen={}", parts.fingerprint()));
@@ -96,6 +115,7 @@ async fn page(
         t,
         jobs: parts.html("jobs").replace(CSRF_MARK, &member.session.csrf),
         list: parts.html("image-list"),
+        space,
         source: sent.source.clone(),
         name: sent.name.clone(),
         error,

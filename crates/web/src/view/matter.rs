@@ -1,6 +1,7 @@
 //! The answer to "is anything wrong?": what needs a look, in order of weight.
 
 use dess_diagnosis::ClientState;
+use dess_model::PoolLevel;
 use dess_node::operations::{ClientView, NoticeKind, NoticeView};
 
 use super::ServiceRow;
@@ -69,6 +70,7 @@ pub(crate) fn verdict(t: &'static Catalog, site: &Site, services: &[ServiceRow])
             .iter()
             .filter_map(|notice| notice_matter(t, notice)),
     );
+    items.extend(pool_matter(t, records.pool));
     items.extend(fault_matters(t, records));
     items.extend(pending_matter(t, records));
     items.extend(no_image_matter(t, records));
@@ -171,6 +173,17 @@ fn notice_matter(t: &Catalog, notice: &NoticeView) -> Option<Matter> {
     Some(plain(kind, title.with("name", &notice.subject), what, next))
 }
 
+fn pool_matter(t: &Catalog, level: PoolLevel) -> Option<Matter> {
+    let (severity, what) = match level {
+        PoolLevel::Normal => return None,
+        PoolLevel::Warn => ("warn", t.space_warn),
+        PoolLevel::Throttle => ("warn", t.space_slow),
+        PoolLevel::Stop => ("bad", t.space_stop),
+    };
+    let matter = plain(("space", severity), t.space, what, t.space_next);
+    Some(linked(matter, "/images#space", t.open_images))
+}
+
 fn fault_matters(t: &Catalog, records: &Records) -> Vec<Matter> {
     let faulty: Vec<_> = records
         .clients
@@ -257,6 +270,7 @@ pub(crate) fn fault_words(t: &Catalog, code: &str) -> (Phrase, Phrase) {
         "E23" => (t.fault_e23, t.fault_e23_next),
         "E24" => (t.fault_e24, t.fault_e24_next),
         "E31" => (t.fault_e31, t.fault_e31_next),
+        "E51" => (t.fault_e51, t.fault_e51_next),
         _ => (t.fault_other, t.fault_other_next),
     }
 }

@@ -6,6 +6,7 @@ mod image;
 mod matter;
 mod seat;
 mod service;
+mod space;
 
 pub(crate) use boot::{BootRow, boot_rows};
 pub(crate) use client::{ClientForm, Fact, Trouble, facts};
@@ -13,3 +14,4 @@ pub(crate) use image::{ImageRow, JobRow, image_rows, job_rows};
 pub(crate) use matter::{Matter, Verdict, counted, fault_words, verdict};
 pub(crate) use seat::{Chip, Seat, chips};
 pub(crate) use service::{ServiceRow, service_name, service_rows};
+pub(crate) use space::{SpacePanel, space_panel};

@@ -55,6 +55,27 @@ async fn the_room_shows_seats_and_filters_them_without_script() {
 }
 
 #[tokio::test]
+async fn the_page_of_images_says_how_full_the_storage_is_in_both_languages() {
+    let mut hall = Hall::logged_in().await;
+    let english = hall.get("/images").await.text;
+    let panel = |page: &str| {
+        let panel = page.split("id=\"space\"").nth(1).unwrap();
+        panel.split("</section>").next().unwrap().to_owned()
+    };
+    let shown = panel(&english);
+    assert!(shown.contains("% in use"), "{shown}");
+    // No iSCSI service runs here.
+    assert!(shown.contains("forecast not known yet"), "{shown}");
+    assert!(shown.contains("<progress max=\"1000\""), "{shown}");
+    hall.language = "ko-KR,ko;q=0.9,en;q=0.8";
+    let korean = panel(&hall.get("/images").await.text);
+    assert!(
+        korean.contains("% 사용 중") && korean.contains("예측할 수 없습니다"),
+        "{korean}"
+    );
+}
+
+#[tokio::test]
 async fn hostile_text_stays_text() {
     let mut hall = Hall::logged_in().await;
     let client = hall.add(1, "PC-01").await;
