@@ -27,7 +27,7 @@ pub(crate) enum ImageCommand {
         image: String,
         /// File to make, or `-` for standard output.
         file: PathBuf,
-        /// raw, qcow2, qcow2-compressed, vhd or vmdk [default: by the file's extension, else raw].
+        /// raw, qcow2, qcow2-compressed, vhd, vhdx or vmdk [default: by the file's extension, else raw].
         #[arg(long)]
         format: Option<ExportFormat>,
     },

@@ -26,6 +26,9 @@ type Made<T> = Result<Option<T>, ExportError>;
 /// Makes something of a chunk, of which it gets the offset and the bytes.
 type Make<'a, T> = &'a (dyn Fn(u64, &[u8]) -> Result<T, ExportError> + Sync);
 
+/// Takes a chunk: its offset, its length, its bytes unless it is zero.
+type TakePlain<'a> = &'a mut dyn FnMut(u64, u64, Option<&[u8]>) -> Result<(), ExportError>;
+
 impl Chunks<'_> {
     pub(super) fn size_bytes(&self) -> u64 {
         self.version.size_bytes()
@@ -63,6 +66,16 @@ impl Chunks<'_> {
             stop.store(true, Ordering::Relaxed);
             drop(made);
             taken
+        })
+    }
+
+    /// Calls `take` with every chunk as it is, in the order of the disk.
+    pub(super) fn each_plain(&mut self, take: TakePlain<'_>) -> Result<(), ExportError> {
+        let mut offset = 0;
+        self.each(&|_, bytes| Ok(bytes.to_vec()), &mut |length, bytes| {
+            take(offset, length, bytes.as_deref())?;
+            offset += length;
+            Ok(())
         })
     }
 

@@ -1,10 +1,12 @@
 //! Export: writes a version as a disk image of another program.
 
+mod blocks;
 mod chunks;
 mod output;
 mod qcow2;
 mod qcow2_packed;
 mod vhd;
+mod vhdx;
 mod vmdk;
 
 use std::path::{Path, PathBuf};
@@ -28,17 +30,20 @@ pub enum ExportFormat {
     Qcow2Compressed,
     /// Hyper-V's older format, dynamic; up to 2040 GiB.
     Vhd,
+    /// Hyper-V's format, dynamic; up to 64 TiB.
+    Vhdx,
     /// VMware's format, stream-optimised.
     Vmdk,
 }
 
 impl ExportFormat {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Raw, "raw"),
         (Self::Qcow2, "qcow2"),
         (Self::Qcow2Compressed, "qcow2-compressed"),
         (Self::Vhd, "vhd"),
+        (Self::Vhdx, "vhdx"),
         (Self::Vmdk, "vmdk"),
     ];
 
@@ -48,6 +53,7 @@ impl ExportFormat {
         match extension.unwrap_or_default() {
             "qcow2" => Self::Qcow2,
             "vhd" | "vpc" => Self::Vhd,
+            "vhdx" => Self::Vhdx,
             "vmdk" => Self::Vmdk,
             _ => Self::Raw,
         }
@@ -93,6 +99,7 @@ pub fn export(
         ExportFormat::Qcow2 => qcow2::write(&mut chunks, &mut output),
         ExportFormat::Qcow2Compressed => qcow2_packed::write(&mut chunks, &mut output),
         ExportFormat::Vhd => vhd::write(&mut chunks, &mut output),
+        ExportFormat::Vhdx => vhdx::write(&mut chunks, &mut output),
         ExportFormat::Vmdk => vmdk::write(&mut chunks, &mut output),
     }?;
     let written = output.finish()?;
@@ -101,11 +108,8 @@ pub fn export(
 }
 
 fn write_raw(chunks: &mut Chunks<'_>, output: &mut Output<'_>) -> Result<(), ExportError> {
-    chunks.each(&|_, bytes| Ok(bytes.to_vec()), &mut |length,
-                                                      bytes: Option<
-        Vec<u8>,
-    >| match bytes {
-        Some(bytes) => output.write_sparse(&bytes),
+    chunks.each_plain(&mut |_, length, bytes| match bytes {
+        Some(bytes) => output.write_sparse(bytes),
         None => output.skip(length),
     })
 }

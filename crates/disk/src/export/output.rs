@@ -133,6 +133,11 @@ impl<'a> Output<'a> {
         self.skip(self.position.next_multiple_of(unit) - self.position)
     }
 
+    /// Zeros up to `offset`, which lies ahead.
+    pub(super) fn skip_to(&mut self, offset: u64) -> Result<(), ExportError> {
+        self.skip(offset - self.position)
+    }
+
     /// Writes over something that was skipped before; only in a file.
     pub(super) fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ExportError> {
         match &mut self.kind {

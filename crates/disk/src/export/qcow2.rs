@@ -100,28 +100,18 @@ fn plan(tables: u64, held: &[u64]) -> Layout {
 }
 
 fn write_content(chunks: &mut Chunks<'_>, output: &mut Output<'_>) -> Result<(), ExportError> {
-    let mut offset = 0;
     let version = chunks.version;
     let size_bytes = chunks.size_bytes();
-    chunks.each(&|_, bytes| Ok(bytes.to_vec()), &mut |length,
-                                                      bytes: Option<
-        Vec<u8>,
-    >| {
+    chunks.each_plain(&mut |mut offset, _, bytes| {
         if offset % TABLE_COVERS == 0 {
             write_table(version, size_bytes, offset, output)?;
         }
-        for cluster in bytes
-            .iter()
-            .flat_map(|bytes| bytes.chunks(CLUSTER_BYTES as usize))
-        {
+        for cluster in bytes.unwrap_or_default().chunks(CLUSTER_BYTES as usize) {
             if !version.reads_as_zero(offset, cluster.len() as u64) {
                 output.write(cluster)?;
                 output.align(CLUSTER_BYTES)?;
             }
             offset += cluster.len() as u64;
-        }
-        if bytes.is_none() {
-            offset += length;
         }
         Ok(())
     })

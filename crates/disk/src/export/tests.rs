@@ -8,7 +8,7 @@ use crate::testing::{Room, image_bytes, read_all};
 /// Odd in every unit of every format: clusters, blocks, grains and tables.
 const SIZE: usize = (37 << 20) + 5 * 4096 + 512;
 
-const QEMU_NAMES: [&str; 5] = ["raw", "qcow2", "qcow2", "vpc", "vmdk"];
+const QEMU_NAMES: [&str; 6] = ["raw", "qcow2", "qcow2", "vpc", "vhdx", "vmdk"];
 
 /// A version with data at its beginning and end, and its bytes.
 fn version(room: &Room) -> (Version, Vec<u8>) {
@@ -61,7 +61,7 @@ fn qemu_img_finds_every_export_identical_and_sound() {
             run(&version, format, &path).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(fs::metadata(&path).unwrap().len(), written, "{name}");
         same(&room, qemu_name, &path);
-        if let "qcow2" | "vmdk" = qemu_name {
+        if let "qcow2" | "vhdx" | "vmdk" = qemu_name {
             qemu(
                 "qemu-img",
                 &["check", "-f", qemu_name, path.to_str().unwrap()],

@@ -1,7 +1,8 @@
 //! A dynamic VHD: a copy of the footer, the header, the block table, the blocks, the footer. The table is known from the version's map
 //! before anything is written, so it can be written to a stream.
 
-use super::chunks::{CHUNK_BYTES, Chunks};
+use super::blocks::{BLOCK_BYTES, write_blocks};
+use super::chunks::Chunks;
 use super::output::Output;
 use crate::error::ExportError;
 use crate::format::vhd::{
@@ -9,7 +10,6 @@ use crate::format::vhd::{
     SECTOR_BYTES, checksum,
 };
 
-const BLOCK_BYTES: u64 = 2 << 20;
 /// Bytes of the bitmap in front of a block: one bit a sector.
 const BITMAP_BYTES: u64 = BLOCK_BYTES / SECTOR_BYTES / 8;
 /// Largest disk of the format, in bytes.
@@ -40,39 +40,9 @@ pub(super) fn write(chunks: &mut Chunks<'_>, output: &mut Output<'_>) -> Result<
     while output.position() < TABLE_OFFSET + table_bytes {
         output.write(&NOWHERE.to_be_bytes())?;
     }
-    write_blocks(chunks, output)?;
+    write_blocks(chunks, output, &[0xff; BITMAP_BYTES as usize])?;
     output.write(&footer)
 }
-
-fn write_blocks(chunks: &mut Chunks<'_>, output: &mut Output<'_>) -> Result<(), ExportError> {
-    let mut offset = 0;
-    let version = chunks.version;
-    let size_bytes = chunks.size_bytes();
-    chunks.each(&|_, bytes| Ok(bytes.to_vec()), &mut |length,
-                                                      bytes: Option<
-        Vec<u8>,
-    >| {
-        let block = offset / BLOCK_BYTES * BLOCK_BYTES;
-        let end = size_bytes.min(block + BLOCK_BYTES);
-        if !version.reads_as_zero(block, end - block) {
-            if offset == block {
-                output.write(&[0xff; BITMAP_BYTES as usize])?;
-            }
-            match bytes {
-                Some(bytes) => output.write_sparse(&bytes)?,
-                None => output.skip(length)?,
-            }
-            // The last block is a whole one.
-            if offset + length == size_bytes {
-                output.skip(block + BLOCK_BYTES - size_bytes)?;
-            }
-        }
-        offset += length;
-        Ok(())
-    })
-}
-
-const _: () = assert!(BLOCK_BYTES.is_multiple_of(CHUNK_BYTES));
 
 fn footer(chunks: &Chunks<'_>) -> Vec<u8> {
     let manifest = chunks.version.manifest();
@@ -97,11 +67,7 @@ fn footer(chunks: &Chunks<'_>) -> Vec<u8> {
     footer[58] = heads;
     footer[59] = sectors;
     footer[60..64].copy_from_slice(&3u32.to_be_bytes());
-    let mut id = *manifest.version.image.0.as_bytes();
-    for (byte, number) in id.iter_mut().zip(manifest.version.number.to_be_bytes()) {
-        *byte ^= number;
-    }
-    footer[68..84].copy_from_slice(&id);
+    footer[68..84].copy_from_slice(&manifest.identity());
     let sum = checksum(&footer, FOOTER_CHECKSUM);
     footer[FOOTER_CHECKSUM..][..4].copy_from_slice(&sum.to_be_bytes());
     footer

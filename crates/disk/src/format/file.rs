@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::HeaderError;
+use super::vhdx::Patches;
 use crate::error::ImportError;
 
 /// Bytes in which tables are read.
@@ -20,6 +21,8 @@ pub(crate) struct ImageFile {
     path: PathBuf,
     file: File,
     length: u64,
+    /// What its log says lies over its bytes.
+    patches: Option<Patches>,
     pages: Mutex<Pages>,
 }
 
@@ -43,6 +46,7 @@ impl ImageFile {
             path: path.to_owned(),
             file,
             length,
+            patches: None,
             pages: Mutex::default(),
         })
     }
@@ -53,6 +57,13 @@ impl ImageFile {
 
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Lays changes over the file, which stays as it is.
+    pub(crate) fn patch(&mut self, patches: Patches) {
+        self.length = self.length.max(patches.end());
+        self.patches = Some(patches);
+        self.pages = Mutex::default();
     }
 
     /// Bytes of the file.
@@ -75,9 +86,30 @@ impl ImageFile {
 
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImportError> {
         self.contains(offset, buffer.len() as u64)?;
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(ImportError::source(&self.path, offset))
+        let read = match &self.patches {
+            None => self.file.read_exact_at(buffer, offset),
+            Some(patches) => self.read_patched(patches, offset, buffer),
+        };
+        read.map_err(ImportError::source(&self.path, offset))
+    }
+
+    /// What the changes put behind the end of the file is zero where they say nothing.
+    fn read_patched(&self, patches: &Patches, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self
+                .file
+                .read_at(&mut buffer[filled..], offset + filled as u64)
+            {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer[filled..].fill(0);
+        patches.apply(offset, buffer);
+        Ok(())
     }
 
     /// A few bytes of a table, from the tables read last.

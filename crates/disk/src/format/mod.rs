@@ -124,15 +124,15 @@ fn be64(bytes: &[u8], offset: usize) -> Result<u64, HeaderError> {
     field(bytes, offset).map(u64::from_be_bytes)
 }
 
-fn le16(bytes: &[u8], offset: usize) -> Result<u16, HeaderError> {
+pub(crate) fn le16(bytes: &[u8], offset: usize) -> Result<u16, HeaderError> {
     field(bytes, offset).map(u16::from_le_bytes)
 }
 
-fn le32(bytes: &[u8], offset: usize) -> Result<u32, HeaderError> {
+pub(crate) fn le32(bytes: &[u8], offset: usize) -> Result<u32, HeaderError> {
     field(bytes, offset).map(u32::from_le_bytes)
 }
 
-fn le64(bytes: &[u8], offset: usize) -> Result<u64, HeaderError> {
+pub(crate) fn le64(bytes: &[u8], offset: usize) -> Result<u64, HeaderError> {
     field(bytes, offset).map(u64::from_le_bytes)
 }
 

@@ -102,6 +102,15 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// By what images that are made of this version are told from others, for instance by their differencing children.
+    pub(crate) fn identity(&self) -> [u8; 16] {
+        let mut identity = *self.version.image.0.as_bytes();
+        for (byte, number) in identity.iter_mut().zip(self.version.number.to_be_bytes()) {
+            *byte ^= number;
+        }
+        identity
+    }
+
     pub(crate) fn map_header(&self) -> MapHeader {
         MapHeader {
             kind: MapKind::Version,

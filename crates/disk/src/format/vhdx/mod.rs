@@ -1,5 +1,12 @@
 //! Hyper-V's format (\[MS-VHDX\] 8.0). All integers are little-endian.
 
+mod locator;
+mod log;
+
+pub use locator::ParentLocator;
+pub(crate) use log::Patches;
+pub use log::{Change, LogEntry};
+
 use super::vhd::plain_path;
 use super::{
     Content, HeaderError, Identity, ImageFile, Layer, Opened, Parent, Run, field, le16, le32, le64,
@@ -9,23 +16,29 @@ use crate::error::ImportError;
 
 pub(crate) const MAGIC: &[u8; 8] = b"vhdxfile";
 /// The two headers; the newer one that is whole counts (\[MS-VHDX\] 2.2.2).
-const HEADER_OFFSETS: [u64; 2] = [64 << 10, 128 << 10];
-const HEADER_BYTES: usize = 4096;
+pub(crate) const HEADER_OFFSETS: [u64; 2] = [64 << 10, 128 << 10];
+pub(crate) const HEADER_BYTES: usize = 4096;
 /// The two copies of the region table (\[MS-VHDX\] 2.2.3).
-const REGION_OFFSETS: [u64; 2] = [192 << 10, 256 << 10];
-const TABLE_BYTES: usize = 64 << 10;
+pub(crate) const REGION_OFFSETS: [u64; 2] = [192 << 10, 256 << 10];
+pub(crate) const TABLE_BYTES: usize = 64 << 10;
 const REGIONS_MAX: u32 = 2047;
 const ITEMS_MAX: u16 = 2047;
 /// Largest parent locator that is read, in bytes.
 const LOCATOR_BYTES_MAX: u32 = 64 << 10;
-const LOCATOR_ENTRIES_MAX: u16 = 64;
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
+/// States of a block in the block table (\[MS-VHDX\] 2.5.1.1): its data is zero; lies where the entry says; partly there.
+pub(crate) const BLOCK_ZERO: u64 = 2;
+pub(crate) const BLOCK_PRESENT: u64 = 6;
+const BLOCK_PARTLY_PRESENT: u64 = 7;
 
-const BAT_REGION: [u8; 16] = guid("2dc27766f62342009d64115e9bfd4a08");
-const METADATA_REGION: [u8; 16] = guid("8b7ca20647904b9ab8fe575f050f886e");
-const FILE_PARAMETERS: [u8; 16] = guid("caa16737fa364d43b3b633f0aa44e76b");
-const DISK_SIZE: [u8; 16] = guid("2fa54224cd1b4876b2115dbed83bf4b8");
-const LOGICAL_SECTOR_SIZE: [u8; 16] = guid("8141bf1da96f4709ba47f233a8faab5f");
+pub(crate) const BAT_REGION: [u8; 16] = guid("2dc27766f62342009d64115e9bfd4a08");
+pub(crate) const METADATA_REGION: [u8; 16] = guid("8b7ca20647904b9ab8fe575f050f886e");
+pub(crate) const FILE_PARAMETERS: [u8; 16] = guid("caa16737fa364d43b3b633f0aa44e76b");
+pub(crate) const DISK_SIZE: [u8; 16] = guid("2fa54224cd1b4876b2115dbed83bf4b8");
+pub(crate) const LOGICAL_SECTOR_SIZE: [u8; 16] = guid("8141bf1da96f4709ba47f233a8faab5f");
+pub(crate) const PHYSICAL_SECTOR_SIZE: [u8; 16] = guid("cda348c7445d44719cc9e9885251c556");
+/// What the disk answers to SCSI page 83.
+pub(crate) const PAGE_83: [u8; 16] = guid("beca12abb2e6452393efc309e000c746");
 pub(crate) const PARENT_LOCATOR: [u8; 16] = guid("a8d35f2db30b454dabf7d3d84834ab0c");
 
 /// The header of the file.
@@ -37,6 +50,8 @@ pub struct VhdxHeader {
     pub data_write_id: [u8; 16],
     /// Zero if the log holds nothing that the file does not.
     pub log_id: [u8; 16],
+    /// Where the log is: offset and bytes.
+    pub log: (u64, u32),
 }
 
 /// Where the regions of the file are.
@@ -78,6 +93,7 @@ impl VhdxHeader {
             sequence: le64(whole, 8)?,
             data_write_id: field(whole, 32)?,
             log_id: field(whole, 48)?,
+            log: (le64(whole, 72)?, le32(whole, 68)?),
         })
     }
 }
@@ -162,10 +178,7 @@ impl VhdxItems {
 }
 
 /// Required metadata that says nothing about where the data is: physical sector size, SCSI page 83.
-const HARMLESS: [[u8; 16]; 2] = [
-    guid("cda348c7445d44719cc9e9885251c556"),
-    guid("beca12abb2e6452393efc309e000c746"),
-];
+const HARMLESS: [[u8; 16]; 2] = [PHYSICAL_SECTOR_SIZE, PAGE_83];
 
 /// A checked table: signature, CRC32C over it with the checksum as zeros.
 fn table<'a>(bytes: &'a [u8], magic: &[u8; 4], length: usize) -> Result<&'a [u8], HeaderError> {
@@ -175,24 +188,26 @@ fn table<'a>(bytes: &'a [u8], magic: &[u8; 4], length: usize) -> Result<&'a [u8]
     if !whole.starts_with(magic) {
         return refuse(0, "its header is missing");
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&whole[..4]), &[0; 4]);
-    if crc32c::crc32c_append(crc, &whole[8..]) != le32(whole, 4)? {
+    if checksum(whole) != le32(whole, 4)? {
         return refuse(4, "its header is damaged: wrong checksum");
     }
     Ok(whole)
 }
 
+/// CRC32C over a table whose checksum, the second four bytes, counts as zeros.
+pub(crate) fn checksum(table: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&table[..4]), &[0; 4]);
+    crc32c::crc32c_append(crc, &table[8..])
+}
+
 /// Opens a VHDX file.
-pub(super) fn open(file: ImageFile) -> Result<Opened, ImportError> {
+pub(super) fn open(mut file: ImageFile) -> Result<Opened, ImportError> {
     if !file.start(8)?.starts_with(MAGIC) {
         return Err(file.refused(0, "it is not a VHDX image"));
     }
     let header = newest_header(&file)?;
     if header.log_id != [0; 16] {
-        return Err(file.refused(
-            HEADER_OFFSETS[0] + 48,
-            "it was not closed: its log holds changes that are not in their places yet; let Hyper-V mount it once, or run qemu-img check -r all on a copy",
-        ));
+        log::replay(&mut file, &header)?;
     }
     let regions = first_good(&file, REGION_OFFSETS, TABLE_BYTES, VhdxRegions::decode)?;
     let (metadata, metadata_bytes) = regions.metadata;
@@ -316,7 +331,7 @@ impl VhdxImage {
         let block = offset / self.block_bytes;
         let entry = self.bitmap_entry(block);
         let (state, bitmap) = self.block(entry)?;
-        if state != 6 {
+        if state != BLOCK_PRESENT {
             let at = self.bat + entry * 8;
             return Err(self.file.refused(at, "a sector bitmap of it is missing"));
         }
@@ -383,11 +398,11 @@ impl Layer for VhdxImage {
         let content = match state {
             0 => Content::Below,
             1..=3 => Content::Zero,
-            6 => Content::Stored {
+            BLOCK_PRESENT => Content::Stored {
                 file: &self.file,
                 offset: data,
             },
-            7 if self.differencing => return self.partly(offset, limit, data),
+            BLOCK_PARTLY_PRESENT if self.differencing => return self.partly(offset, limit, data),
             other => {
                 let reason = format!("it is damaged: a block cannot be in state {other}");
                 return Err(self.file.refused(self.bat + entry * 8, reason));
@@ -402,65 +417,6 @@ impl Layer for VhdxImage {
     fn identity(&self) -> Option<Identity> {
         Some(self.identity)
     }
-}
-
-/// What a differencing file says of its parent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ParentLocator {
-    /// The parent's path as Windows writes it; a relative one if there is one.
-    pub path: Option<String>,
-    /// Identity of what the parent held.
-    pub linkage: Option<[u8; 16]>,
-}
-
-impl ParentLocator {
-    /// Reads the locator.
-    ///
-    /// # Errors
-    /// If it is cut off or damaged.
-    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let count = le16(bytes, 18)?;
-        if count > LOCATOR_ENTRIES_MAX {
-            return refuse(18, format!("it cannot have {count} parent locators"));
-        }
-        let mut locator = Self::default();
-        let mut relative = None;
-        for index in 0..usize::from(count) {
-            let at = 20 + index * 12;
-            let text = |place: usize, length: usize| -> Result<String, HeaderError> {
-                let (offset, length) = (le32(bytes, place)?, le16(bytes, length)?);
-                let part = bytes
-                    .get(offset as usize..)
-                    .and_then(|rest| rest.get(..usize::from(length)));
-                match part {
-                    Some(part) => Ok(utf16(part)),
-                    None => refuse(place as u64, "its parent locator is cut off"),
-                }
-            };
-            let (key, value) = (text(at, at + 8)?, text(at + 4, at + 10)?);
-            match key.as_str() {
-                "relative_path" => relative = Some(value),
-                "absolute_win32_path" | "volume_path" => locator.path = Some(value),
-                "parent_linkage" => locator.linkage = guid_text(&value),
-                _ => {}
-            }
-        }
-        locator.path = relative.or(locator.path);
-        Ok(locator)
-    }
-}
-
-fn utf16(bytes: &[u8]) -> String {
-    let units = bytes.as_chunks::<2>().0.iter();
-    char::decode_utf16(units.map(|pair| u16::from_le_bytes(*pair)))
-        .map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
-}
-
-/// A GUID as people write it, in braces.
-fn guid_text(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    (digits.len() == 32).then(|| guid(std::str::from_utf8(&digits).unwrap_or_default()))
 }
 
 /// A GUID of 32 digits as it lies in a file: the first three fields are little-endian.
