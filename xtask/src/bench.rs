@@ -4,6 +4,7 @@ mod dhcp;
 mod import;
 mod iscsi;
 mod room;
+mod store;
 mod tftp;
 
 use std::path::PathBuf;
@@ -39,6 +40,15 @@ enum What {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Disks created, reset and published, by the size of the image; reads through layers; memory of a room.
+    Store {
+        /// Where to work: on the storage that is to be measured. Takes up to 5 GiB.
+        #[arg(long, default_value = "/var/tmp")]
+        directory: PathBuf,
+        /// Rounds of each measurement; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Reads and writes beside tgt (own load generator, iscsi-perf, qemu-img).
     Iscsi(iscsi::IscsiArguments),
 }
@@ -50,6 +60,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
         What::Dhcp(arguments) => dhcp::bench(arguments),
         What::Tftp { rounds } => tftp::bench(*rounds),
         What::Import { directory, rounds } => import::bench(directory, *rounds),
+        What::Store { directory, rounds } => store::bench(directory, *rounds),
         What::Iscsi(arguments) => iscsi::bench(arguments),
     }
 }
