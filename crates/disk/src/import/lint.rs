@@ -5,6 +5,8 @@ use std::io;
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
+use super::windows::{self, DriverStart, Unreadable, WindowsSeen};
+
 const SECTOR_BYTES: u64 = 512;
 /// Sizes that are no multiple of this make the last block of the disk an odd one.
 const ALIGNMENT_BYTES: u64 = 4096;
@@ -14,6 +16,8 @@ const MBR_EFI_SYSTEM: u8 = 0xef;
 /// Most entries of a GPT that are looked at, and their largest size.
 const GPT_ENTRIES_MAX: u32 = 1024;
 const GPT_ENTRY_BYTES_MAX: u32 = 512;
+/// Most partitions that are looked at for Windows, which has up to five.
+const WINDOWS_PARTITIONS_MAX: usize = 16;
 /// C12A7328-F81F-11D2-BA4B-00A0C93EC93B as it lies on the disk (UEFI 2.10 §5.3.3).
 const GPT_EFI_SYSTEM: [u8; 16] = [
     0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
@@ -73,6 +77,32 @@ pub enum Finding {
     /// The size is no multiple of 4096.
     #[error("the size is no multiple of 4096 bytes")]
     OddSize,
+    /// Windows pages over the network.
+    #[error(
+        "Windows has a page file ({setting}): a PC that cannot reach the server for a moment crashes; turn it off in the image"
+    )]
+    PageFile {
+        /// What the registry says.
+        setting: String,
+    },
+    /// The disk is behind a network card that starts after the disk is needed.
+    #[error(
+        "network driver {service} starts {start}: a PC with its card stops with INACCESSIBLE_BOOT_DEVICE (0x7B)"
+    )]
+    NetworkDriverNotAtBoot {
+        /// The driver's service.
+        service: String,
+        /// When it starts.
+        start: DriverStart,
+    },
+    /// A file system that may hold a Windows.
+    #[error("partition {number} cannot be looked at for Windows: {reason}")]
+    WindowsUnreadable {
+        /// Its number, from 1.
+        number: u32,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// What was seen of a disk.
@@ -84,12 +114,15 @@ pub struct DiskLint {
     pub bios: bool,
     /// It has an EFI system partition with a file system.
     pub uefi: bool,
+    /// The Windows on it, if there is one that can be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsSeen>,
     /// What people should know.
     pub findings: Vec<Finding>,
 }
 
-/// Reads a part of the disk.
-type Read<'a> = &'a dyn Fn(u64, &mut [u8]) -> io::Result<()>;
+/// Reads a part of the disk; the range lies in it.
+pub type Read<'a> = &'a dyn Fn(u64, &mut [u8]) -> io::Result<()>;
 
 /// A partition that somebody put on the disk.
 struct Partition {
@@ -104,7 +137,7 @@ struct Partition {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn lint(size_bytes: u64, read: Read<'_>) -> io::Result<DiskLint> {
+pub fn lint(size_bytes: u64, read: Read<'_>) -> io::Result<DiskLint> {
     let mut findings = Vec::new();
     let first = sector(size_bytes, 0, read)?;
     let signed = first[510..] == [0x55, 0xaa];
@@ -153,12 +186,43 @@ pub(super) fn lint(size_bytes: u64, read: Read<'_>) -> io::Result<DiskLint> {
     if !size_bytes.is_multiple_of(ALIGNMENT_BYTES) {
         findings.push(Finding::OddSize);
     }
+    let windows = look_for_windows(size_bytes, &partitions, read, &mut findings)?;
     Ok(DiskLint {
         table,
         bios,
         uefi,
+        windows,
         findings,
     })
+}
+
+/// The first Windows of all partitions.
+fn look_for_windows(
+    size_bytes: u64,
+    partitions: &[Partition],
+    read: Read<'_>,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Option<WindowsSeen>> {
+    for partition in partitions.iter().take(WINDOWS_PARTITIONS_MAX) {
+        match windows::look(read, partition.start, partition.end.min(size_bytes)) {
+            Ok(None) => {}
+            Ok(Some(seen)) => {
+                findings.extend(windows::findings(&seen));
+                return Ok(Some(seen));
+            }
+            Err(Unreadable::Read(error)) => return Err(error),
+            Err(other) => {
+                findings.push(Finding::WindowsUnreadable {
+                    number: partition.number,
+                    reason: other.to_string(),
+                });
+                if let Unreadable::Endless = other {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// A sector; zeros behind the end of the disk.
@@ -253,119 +317,4 @@ fn le64(bytes: &[u8], offset: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZE: usize = 4 << 20;
-
-    fn look(disk: &[u8]) -> DiskLint {
-        lint(disk.len() as u64, &|offset, buffer| {
-            buffer.copy_from_slice(&disk[offset as usize..][..buffer.len()]);
-            Ok(())
-        })
-        .unwrap()
-    }
-
-    fn put(disk: &mut [u8], offset: usize, bytes: &[u8]) {
-        disk[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn mbr(disk: &mut [u8], entry: usize, state: u8, kind: u8, start: u32, sectors: u32) {
-        let at = 446 + entry * 16;
-        disk[at] = state;
-        disk[at + 4] = kind;
-        put(disk, at + 8, &start.to_le_bytes());
-        put(disk, at + 12, &sectors.to_le_bytes());
-        put(disk, 510, &[0x55, 0xaa]);
-    }
-
-    /// A disk with a GPT and an EFI system partition from sector 2048 on.
-    fn gpt() -> Vec<u8> {
-        let mut disk = vec![0; SIZE];
-        mbr(&mut disk, 0, 0, MBR_PROTECTIVE, 1, 8191);
-        let mut header = vec![0; 92];
-        put(&mut header, 0, b"EFI PART");
-        put(&mut header, 12, &92u32.to_le_bytes());
-        put(&mut header, 72, &2u64.to_le_bytes());
-        put(&mut header, 80, &128u32.to_le_bytes());
-        put(&mut header, 84, &128u32.to_le_bytes());
-        let sum = gpt_sum(&header);
-        put(&mut header, 16, &sum.to_le_bytes());
-        put(&mut disk, 512, &header);
-        put(&mut disk, SIZE - 512, &header);
-        put(&mut disk, 1024, &GPT_EFI_SYSTEM);
-        put(&mut disk, 1024 + 32, &2048u64.to_le_bytes());
-        put(&mut disk, 1024 + 40, &4095u64.to_le_bytes());
-        put(&mut disk, (1 << 20) + 82, b"FAT32   ");
-        disk
-    }
-
-    #[test]
-    fn a_bios_disk_with_an_active_partition_lacks_only_uefi() {
-        let mut disk = vec![0; SIZE];
-        put(&mut disk, 0, &[0xeb, 0x63, 0x90]);
-        mbr(&mut disk, 0, 0x80, 7, 2048, 4096);
-        let seen = look(&disk);
-        assert_eq!(
-            (seen.table, seen.bios, seen.uefi),
-            (PartitionTable::Mbr, true, false)
-        );
-        assert_eq!(seen.findings, [Finding::NoEfiSystemPartition]);
-        disk[446] = 0;
-        assert!(look(&disk).findings.contains(&Finding::NoActivePartition));
-    }
-
-    #[test]
-    fn a_uefi_disk_lacks_only_a_boot_sector() {
-        let seen = look(&gpt());
-        assert_eq!(
-            (seen.table, seen.bios, seen.uefi),
-            (PartitionTable::Gpt, false, true)
-        );
-        assert_eq!(seen.findings, [Finding::NoBootSector]);
-    }
-
-    #[test]
-    fn a_cut_off_gpt_disk_is_told() {
-        let mut disk = gpt();
-        disk.truncate((1 << 20) + 512);
-        let findings = look(&disk).findings;
-        assert!(findings.contains(&Finding::GptCopyMissing));
-        let behind = Finding::PartitionBehindEnd {
-            number: 1,
-            end_bytes: 2 << 20,
-        };
-        assert!(findings.contains(&behind), "{findings:?}");
-        assert!(findings.contains(&Finding::OddSize));
-    }
-
-    #[test]
-    fn damaged_tables_and_empty_disks_are_told() {
-        let mut disk = gpt();
-        disk[512 + 80] ^= 1;
-        assert!(look(&disk).findings.contains(&Finding::GptDamaged));
-        let empty = look(&vec![0; SIZE]);
-        assert_eq!(empty.table, PartitionTable::None);
-        assert!(empty.findings.contains(&Finding::NoPartitionTable));
-        assert_eq!(look(&[0; 512]).table, PartitionTable::None);
-        let mut large = vec![0; SIZE];
-        put(&mut large, 4096, b"EFI PART");
-        assert!(look(&large).findings.contains(&Finding::LargeSectors));
-    }
-
-    #[test]
-    fn no_table_panics() {
-        let whole = gpt();
-        let mut state = 3u64;
-        for _ in 0..2000 {
-            let mut disk = whole[..8192].to_vec();
-            for _ in 0..4 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                disk[(state >> 40) as usize % 2048] = (state >> 30) as u8;
-            }
-            look(&disk);
-        }
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ mod checkpoint;
 mod copy;
 mod lint;
 mod stream;
+mod windows;
 mod writer;
 
 use std::fs::{self, File};
@@ -23,7 +24,8 @@ use crate::layer::{DELETE_PREFIX, FLATTEN_PREFIX, PUBLISH_PREFIX};
 use crate::progress::{Progress, Throttle};
 use crate::space;
 use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
-pub use lint::{DiskLint, Finding, PartitionTable};
+pub use lint::{DiskLint, Finding, PartitionTable, Read, lint};
+pub use windows::{DriverStart, NetworkDriver, WindowsSeen};
 
 use checkpoint::{Checkpoints, Fingerprint};
 use copy::{ImageFeed, copy};
