@@ -209,8 +209,9 @@ fn client(number: u8, address: Option<Ipv4Addr>) -> ClientEntry {
             serial: number.to_string(),
             naa: 3 << 60,
         },
-    group: None,
-limits: Default::default(),
-overlay_limits: Default::default(),
-}
+        data_disks: Vec::new(),
+        group: None,
+        limits: Default::default(),
+        overlay_limits: Default::default(),
+    }
 }

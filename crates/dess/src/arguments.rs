@@ -18,6 +18,7 @@ pub(crate) use db::DbCommand;
 pub(crate) use image::{ImageCommand, RolloutArguments};
 pub(crate) use space::{GarbageArguments, PoolArguments};
 
+use crate::data_disks::DataDiskArguments;
 use crate::limits::LimitArguments;
 
 /// Boots a room full of PCs that have no disks.
@@ -278,6 +279,9 @@ pub(crate) struct ClientSetArguments {
     /// Boot file instead of the one for its architecture, or `none`.
     #[arg(long)]
     pub(crate) boot_file: Option<String>,
+    /// Its data disks, from its next power-on on.
+    #[command(flatten)]
+    pub(crate) data_disks: DataDiskArguments,
     /// How much of the storage it may use, felt at once.
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
@@ -290,13 +294,17 @@ pub(crate) struct ClientSetArguments {
 pub(crate) enum GroupCommand {
     /// All groups.
     List,
-    /// Limit how much of the storage a group's clients may use together, felt at once.
+    /// Give a group's clients data disks from their next power-on on, or limit how much of the storage they may use together, felt
+    /// at once.
     Set {
         /// Its name.
         group: String,
+        /// The data disks.
+        #[command(flatten)]
+        data_disks: DataDiskArguments,
         /// The limits.
         #[command(flatten)]
-        limits: LimitArguments,
+        limits: Box<LimitArguments>,
     },
 }
 

@@ -5,6 +5,7 @@ mod boot_files;
 mod chap_file;
 mod commands;
 mod config;
+mod data_disks;
 mod limits;
 mod output;
 mod service;

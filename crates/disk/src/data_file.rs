@@ -2,12 +2,13 @@
 
 use std::io;
 use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::files::StoreFile;
@@ -65,6 +66,17 @@ impl DataFile {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Has the range read from the storage into the page cache; does not wait for it.
+    pub(crate) fn read_ahead(&self, offset: u64, length: NonZeroU64) -> io::Result<()> {
+        let advice = Advice::WillNeed;
+        Ok(rustix::fs::fadvise(
+            self.file.reader(),
+            offset,
+            Some(length),
+            advice,
+        )?)
     }
 
     pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

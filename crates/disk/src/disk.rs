@@ -18,8 +18,9 @@ use crate::version::Version;
 /// Locks for writes that cover a block only in part; a block's lock is its number modulo this.
 const BLOCK_LOCKS: usize = 64;
 
-/// Name of the note in the overlay's directory.
+/// Names of the notes in the overlay's directory.
 const RESERVATIONS_FILE: &str = "reservations";
+const COMPANIONS_FILE: &str = "companions";
 
 const READY: u8 = 0;
 const READ_ONLY: u8 = 1;
@@ -80,9 +81,25 @@ impl Disk {
         self.overlay.descriptor.base
     }
 
+    /// The open version below it.
+    pub fn base_version(&self) -> &Arc<Version> {
+        &self.base
+    }
+
     /// Where the overlay keeps what initiators have reserved; it goes with the overlay.
     pub fn reservations(&self) -> Note {
         Note::new(self.overlay.directory.join(RESERVATIONS_FILE))
+    }
+
+    /// Where it is kept which data disks were booted beside this one; it goes with the overlay.
+    pub fn companions(&self) -> Note {
+        Note::new(self.overlay.directory.join(COMPANIONS_FILE))
+    }
+
+    /// As [`reservations`](Self::reservations), of a data disk beside this one that has no overlay of its own.
+    pub fn reservations_of_companion(&self, lun: u8) -> Note {
+        let name = format!("{RESERVATIONS_FILE}-{lun}");
+        Note::new(self.overlay.directory.join(name))
     }
 
     /// Whether it can be written.

@@ -27,8 +27,10 @@ mod note;
 pub mod overlay;
 #[cfg(test)]
 mod power_cut;
+mod profile;
 mod progress;
 mod raw;
+mod read_only;
 mod space;
 mod store;
 #[cfg(test)]
@@ -50,8 +52,10 @@ pub use layer::{
 pub use map_file::{MapContent, MapDecodeError, MapEnd, MapHeader, MapKind, decode_map};
 pub use note::Note;
 pub use overlay::{BootId, OverlayDescriptor, OverlayKind};
+pub use profile::{BootProfile, PROFILE_UNIT_BYTES, PROFILE_UNITS_MAX, ProfileDecodeError};
 pub use progress::Progress;
 pub use raw::{RawDisk, RawOverlay};
+pub use read_only::ReadOnlyDisk;
 pub use space::pool_figures;
 pub use store::{
     DiskInfo, DiskSpec, DiskStore, DiskUsage, ListedDisk, OverlayFill, PoweredDisk, SealedOverlay,

@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, DiskId, GroupId, IoLimits, MacAddr, OverlayLimits, Secret, VersionRef};
+use crate::{
+    ClientId, DataAccess, DataDiskEntry, DiskId, GroupId, IoLimits, MacAddr, OverlayLimits, Secret,
+    VersionRef,
+};
 
 /// What happens to a client's writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,9 @@ pub struct ClientEntry {
     pub iscsi: IscsiIdentity,
     /// System disk.
     pub disk: DiskIdentity,
+    /// Data disks in the order of their numbers; none in snapshots of older releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_disks: Vec<DataDiskEntry>,
     /// Its group, whose limits it shares; none in snapshots of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
@@ -81,4 +87,16 @@ pub struct ClientEntry {
     /// How large its overlay may get: its own limits and those of its group in one.
     #[serde(default)]
     pub overlay_limits: OverlayLimits,
+}
+
+impl ClientEntry {
+    /// The disk on which it writes the next version of an image, if it is a maintenance client.
+    pub fn maintenance_disk(&self) -> Option<DiskId> {
+        if self.policy == BootPolicy::Maintenance {
+            return Some(self.disk.id);
+        }
+        let data = self.data_disks.iter();
+        let mut lent = data.filter(|data| data.access == DataAccess::Maintenance);
+        lent.next().map(|data| data.disk.id)
+    }
 }

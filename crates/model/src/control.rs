@@ -64,6 +64,11 @@ pub enum TargetRequest {
         /// End open sessions first.
         force: bool,
     },
+    /// The client was switched on and will boot soon: read ahead what its boots read. Answered at once.
+    Expect {
+        /// The client.
+        client: ClientId,
+    },
     /// End all sessions of the client.
     Disconnect {
         /// The client.
@@ -99,6 +104,9 @@ pub enum TargetReply {
         /// Counters of the clients that had a session since the service started.
         #[serde(default)]
         clients: Vec<ClientCounters>,
+        /// What boots read and what was read ahead for them since the service started.
+        #[serde(default)]
+        boot_profiles: Vec<BootProfileStatus>,
     },
     /// How full the pool is.
     Pool(PoolStatus),
@@ -195,11 +203,54 @@ pub struct SealedStatus {
     pub changed_bytes: u64,
 }
 
+/// What the boots of a version read, and how much of it was foreseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootProfileStatus {
+    /// The version.
+    pub version: VersionRef,
+    /// How many boots its profile was made of.
+    pub boots: u32,
+    /// Bytes that are read ahead for the next boot, if they are not in memory.
+    pub profile_bytes: u64,
+    /// Bytes that were read ahead since the service started.
+    pub ahead_bytes: u64,
+    /// Bytes that were to be read ahead, but were in memory.
+    pub ahead_warm_bytes: u64,
+    /// Units of the disk that boots read since the service started.
+    pub units_read: u64,
+    /// Those of them that the profile named before.
+    pub units_predicted: u64,
+    /// Reads of these boots that were answered from memory.
+    pub reads_from_memory: u64,
+    /// Reads of these boots that waited for the storage.
+    pub reads_from_storage: u64,
+}
+
+impl BootProfileStatus {
+    /// A version that nobody has booted.
+    pub fn new(version: VersionRef) -> Self {
+        Self {
+            version,
+            boots: 0,
+            profile_bytes: 0,
+            ahead_bytes: 0,
+            ahead_warm_bytes: 0,
+            units_read: 0,
+            units_predicted: 0,
+            reads_from_memory: 0,
+            reads_from_storage: 0,
+        }
+    }
+}
+
 /// A disk, for people and checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskStatus {
     /// Whose.
     pub client: ClientId,
+    /// Its logical unit number: 0 for the system disk.
+    #[serde(default)]
+    pub lun: u8,
     /// Its state.
     pub state: DiskState,
     /// Size in bytes, as the initiator sees it.

@@ -8,6 +8,7 @@ mod architecture;
 mod client;
 mod control;
 mod counters;
+mod data_disk;
 mod event;
 mod id;
 mod limits;
@@ -25,9 +26,11 @@ pub mod host;
 pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{
-    ControlError, DiskState, DiskStatus, SealedStatus, SessionStatus, TargetReply, TargetRequest,
+    BootProfileStatus, ControlError, DiskState, DiskStatus, SealedStatus, SessionStatus,
+    TargetReply, TargetRequest,
 };
 pub use counters::{ClientCounters, OperationCounters, TcpCounters};
+pub use data_disk::{DATA_LUN_MAX, DataAccess, DataDiskEntry};
 pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
 pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, LayerId, VersionRef};
 pub use limits::{BURST_DEFAULT, BURST_MS_MAX, IoLimits, RateLimits};

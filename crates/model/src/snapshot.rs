@@ -3,13 +3,14 @@
 //! `node` compiles it from the database; `dhcp`, `boot` and `iscsi` read nothing else
 //! (`docs/architecture.md`, invariant 1).
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClientEntry, ClientId, DhcpMode, GroupId, IoLimits, MacAddr, PoolSettings, Subnet, Timestamp,
-    VersionRef,
+    ClientEntry, ClientId, DhcpMode, DiskId, GroupId, ImageId, IoLimits, MacAddr, PoolSettings,
+    Subnet, Timestamp, VersionRef,
 };
 
 /// Layout of the snapshot file that this build writes and reads.
@@ -158,6 +159,14 @@ impl SiteSnapshot {
         let address = client.address?;
         let mode = self.subnet_of(address)?.mode;
         (mode == DhcpMode::Server).then_some(address)
+    }
+
+    /// All disks that a client may have content on, also data disks that it is not given any more.
+    pub fn disks_of<'a>(&'a self, client: &'a ClientEntry) -> impl Iterator<Item = DiskId> + 'a {
+        let images: BTreeSet<ImageId> = self.versions.iter().map(|one| one.version.image).collect();
+        let data = images.into_iter();
+        let data = data.map(|image| client.disk.data_disk(image).id);
+        std::iter::once(client.disk.id).chain(data)
     }
 
     /// The client for which an address is reserved.

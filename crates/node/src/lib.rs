@@ -1,6 +1,7 @@
 //! Management daemon: site snapshot, jobs, registration, boot attempts, service supervisor.
 
 mod daemon;
+mod data_disks;
 pub mod operations;
 mod registration;
 mod snapshot;

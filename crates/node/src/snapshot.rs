@@ -10,6 +10,8 @@ use dess_model::{
 };
 use dess_store::{ClientRecord, GroupRecord, MaintenanceRecord, Store, StoreError, Tx};
 
+use crate::data_disks::{DataDisks, maintenance_of};
+
 /// Why no snapshot could be published; the one in force stays.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -125,6 +127,7 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
     let images = tx.image_list().await?;
     let clients = tx.client_list().await?;
     let maintenances = tx.maintenance_list().await?;
+    let data_disks = DataDisks::read(tx).await?;
     // All versions, not only the assigned ones: a running client keeps what it booted.
     let versions = tx.version_list().await?.into_iter().filter_map(|version| {
         let image = images
@@ -149,7 +152,7 @@ async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
         versions: versions.collect(),
         clients: clients
             .into_iter()
-            .map(|client| entry(client, &groups, &maintenances))
+            .map(|client| entry(client, &groups, &maintenances, &data_disks))
             .collect(),
         groups: groups
             .into_iter()
@@ -166,10 +169,12 @@ fn entry(
     client: ClientRecord,
     groups: &[GroupRecord],
     maintenances: &[MaintenanceRecord],
+    data_disks: &DataDisks,
 ) -> ClientEntry {
-    let maintenance = maintenances
-        .iter()
-        .find(|record| record.client == client.id);
+    let maintenance = maintenance_of(maintenances, client.id);
+    let data_disks = data_disks.entries(&client, maintenance);
+    // One that maintains a data disk boots what it always does.
+    let maintenance = maintenance.filter(|record| record.data_lun.is_none());
     let group = groups.iter().find(|group| group.id == client.group);
     ClientEntry {
         id: client.id,
@@ -191,6 +196,7 @@ fn entry(
         boot_file: client.boot_file,
         iscsi: client.iscsi,
         disk: client.disk,
+        data_disks,
         group: Some(client.group),
         limits: client.limits,
         overlay_limits: client

@@ -120,13 +120,6 @@ pub enum Query {
         /// ALLOCATION LENGTH in bytes.
         allocation: u32,
     },
-    /// REPORT LUNS.
-    ReportLuns {
-        /// SELECT REPORT.
-        select: u8,
-        /// ALLOCATION LENGTH in bytes.
-        allocation: u32,
-    },
     /// REQUEST SENSE.
     RequestSense {
         /// DESC: in descriptor format.
@@ -269,6 +262,13 @@ pub enum Command {
     Reserve,
     /// RELEASE (6).
     Release,
+    /// REPORT LUNS: of the target, not of the logical unit.
+    ReportLuns {
+        /// SELECT REPORT.
+        select: u8,
+        /// ALLOCATION LENGTH in bytes.
+        allocation: u32,
+    },
 }
 
 impl Command {
@@ -285,7 +285,8 @@ impl Command {
             | Self::PersistentIn { .. }
             | Self::CopyResults { .. }
             | Self::Reserve
-            | Self::Release => 0,
+            | Self::Release
+            | Self::ReportLuns { .. } => 0,
         }
     }
 
@@ -293,9 +294,8 @@ impl Command {
     pub fn passes_unit_attention(&self) -> bool {
         matches!(
             self,
-            Self::Query(
-                Query::Inquiry { .. } | Query::ReportLuns { .. } | Query::RequestSense { .. }
-            )
+            Self::Query(Query::Inquiry { .. } | Query::RequestSense { .. })
+                | Self::ReportLuns { .. }
         )
     }
 
@@ -304,14 +304,13 @@ impl Command {
         match self {
             Self::Query(query) => match query {
                 Query::Inquiry { .. }
-                | Query::ReportLuns { .. }
                 | Query::RequestSense { .. }
                 | Query::ReadCapacity10
                 | Query::ReadCapacity16 { .. }
                 | Query::SupportedOpcodes(_) => true,
                 Query::ModeSense(_) | Query::ReadDefectData { .. } => false,
             },
-            Self::Release | Self::PreventAllow { prevent: false } => true,
+            Self::Release | Self::PreventAllow { prevent: false } | Self::ReportLuns { .. } => true,
             Self::TestUnitReady
             | Self::Medium(_)
             | Self::ModeSelect(_)

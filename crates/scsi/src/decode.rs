@@ -25,6 +25,10 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Command, Sense> {
         opcode::PERSISTENT_RESERVE_OUT => persistent_out(cdb),
         opcode::RESERVE_6 => Ok(Command::Reserve),
         opcode::RELEASE_6 => Ok(Command::Release),
+        opcode::REPORT_LUNS => Ok(Command::ReportLuns {
+            select: cdb[2],
+            allocation: u32_at(cdb, 6),
+        }),
         opcode::MODE_SELECT_6 => mode_select(cdb, ModeForm::Six, u32::from(cdb[4])),
         opcode::MODE_SELECT_10 => mode_select(cdb, ModeForm::Ten, u32::from(u16_at(cdb, 7))),
         _ => match query(cdb)? {
@@ -42,10 +46,6 @@ fn query(cdb: &[u8; 16]) -> Result<Option<Query>, Sense> {
         opcode::REQUEST_SENSE => Query::RequestSense {
             descriptor: cdb[1] & 0x01 != 0,
             allocation: u32::from(cdb[4]),
-        },
-        opcode::REPORT_LUNS => Query::ReportLuns {
-            select: cdb[2],
-            allocation: u32_at(cdb, 6),
         },
         opcode::MODE_SENSE_6 => mode_sense(cdb, ModeForm::Six, u32::from(cdb[4])),
         opcode::MODE_SENSE_10 => mode_sense(cdb, ModeForm::Ten, u32::from(u16_at(cdb, 7))),

@@ -31,7 +31,9 @@ pub use persistent::{
 };
 pub use reservation::Reservation;
 pub use sense::{FieldPointer, Sense, SenseKey};
-pub use unit::{BLOCK_LIMITS, BlockLimits, LbaExtent, LogicalUnit, lba_status, lun_number};
+pub use unit::{
+    BLOCK_LIMITS, BlockLimits, LbaExtent, LogicalUnit, lba_status, lun_number, report_luns,
+};
 
 /// Size of a logical block in bytes.
 pub const LOGICAL_BLOCK_BYTES: u64 = 512;

@@ -488,10 +488,10 @@ fn passes_always(command: &Command) -> bool {
         | Command::PersistentIn { .. }
         | Command::PersistentOut { .. }
         | Command::PreventAllow { prevent: false }
+        | Command::ReportLuns { .. }
         | Command::StartStopUnit => true,
         Command::Query(query) => match query {
             Query::Inquiry { .. }
-            | Query::ReportLuns { .. }
             | Query::RequestSense { .. }
             | Query::ReadCapacity10
             | Query::ReadCapacity16 { .. }
@@ -512,7 +512,7 @@ fn only_reads(command: &Command) -> bool {
         Command::Medium(medium) => {
             !medium.writes() && !matches!(medium, Medium::SynchronizeCache(_))
         }
-        Command::Query(_) | Command::CopyResults { .. } => true,
+        Command::Query(_) | Command::CopyResults { .. } | Command::ReportLuns { .. } => true,
         Command::TestUnitReady
         | Command::ModeSelect(_)
         | Command::StartStopUnit

@@ -70,7 +70,6 @@ impl LogicalUnit {
                 };
                 (data, allocation)
             }
-            Query::ReportLuns { select, allocation } => (report_luns(select)?, allocation),
             Query::RequestSense {
                 descriptor,
                 allocation,
@@ -102,8 +101,8 @@ impl LogicalUnit {
         Ok(truncated(copy::results(usage, record)?, allocation))
     }
 
-    /// Answers INQUIRY, REPORT LUNS and REQUEST SENSE for a logical unit that does not exist
-    /// (SPC-4 §6.6.1); all else is refused.
+    /// Answers INQUIRY and REQUEST SENSE for a logical unit that does not exist (SPC-4 §6.6.1);
+    /// all else is refused.
     ///
     /// # Errors
     /// LOGICAL UNIT NOT SUPPORTED.
@@ -113,7 +112,6 @@ impl LogicalUnit {
                 page: None,
                 allocation,
             } => (inquiry::absent(), allocation),
-            Query::ReportLuns { select, allocation } => (report_luns(select)?, allocation),
             Query::RequestSense {
                 descriptor,
                 allocation,
@@ -205,6 +203,27 @@ pub fn lba_status(mut lba: u64, extents: &[LbaExtent], allocation: u32) -> Vec<u
     truncated(data, allocation)
 }
 
+/// The parameter data of REPORT LUNS (SPC-4 §6.33) of a target with these logical units, numbered up to 255; cut to the
+/// allocation length.
+///
+/// # Errors
+/// INVALID FIELD IN CDB for an unknown SELECT REPORT.
+pub fn report_luns(select: u8, luns: &[u8], allocation: u32) -> Result<Vec<u8>, Sense> {
+    let listed = match select {
+        0x00 | 0x02 => luns,
+        // Only well-known logical units: there is none.
+        0x01 => &[],
+        _ => return Err(Sense::cdb_field(2, None)),
+    };
+    // At most 256 of them.
+    let mut data = (listed.len() as u32 * 8).to_be_bytes().to_vec();
+    data.resize(8, 0);
+    for &lun in listed {
+        data.extend_from_slice(&[0, lun, 0, 0, 0, 0, 0, 0]);
+    }
+    Ok(truncated(data, allocation))
+}
+
 /// The number of a logical unit in the first level of an 8-byte LUN field; none if the field uses
 /// a form that no disk here has (SAM-5 §4.7).
 pub fn lun_number(lun: [u8; 8]) -> Option<u16> {
@@ -216,15 +235,6 @@ pub fn lun_number(lun: [u8; 8]) -> Option<u16> {
         0 if flat < 256 => Some(flat),
         1 => Some(flat & 0x3fff),
         _ => None,
-    }
-}
-
-fn report_luns(select: u8) -> Result<Vec<u8>, Sense> {
-    match select {
-        0x00 | 0x02 => Ok(vec![0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        // Only well-known logical units: there is none.
-        0x01 => Ok(vec![0; 8]),
-        _ => Err(Sense::cdb_field(2, None)),
     }
 }
 

@@ -33,6 +33,7 @@ const LOOSE: &[(&str, &[&str], &str, &[&str])] = &[
         "image_versions",
         &["image_id", "number"],
     ),
+    ("data_disks", &["image_id"], "images", &["id"]),
     ("boot_attempts", &["client_id"], "clients", &["id"]),
     ("boot_steps", &["attempt_id"], "boot_attempts", &["id"]),
     (

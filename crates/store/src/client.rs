@@ -163,7 +163,7 @@ impl Tx {
         self.execute("change a client", statement).await.map(drop)
     }
 
-    /// Removes a client with its boot attempts.
+    /// Removes a client with its boot attempts and its choice of data disks.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -177,6 +177,7 @@ impl Tx {
         self.execute("remove boot steps", steps).await?;
         let attempts = query("DELETE FROM boot_attempts WHERE client_id = ?").bind(text.clone());
         self.execute("remove boot attempts", attempts).await?;
+        self.data_disks_delete_of(id).await?;
         let client = query("DELETE FROM clients WHERE id = ?").bind(text);
         self.execute("remove a client", client).await.map(drop)
     }

@@ -13,6 +13,8 @@ pub struct MaintenanceRecord {
     pub client: ClientId,
     /// The version that it writes on.
     pub version: VersionRef,
+    /// Number of the data disk on which it does; none for its system disk.
+    pub data_lun: Option<u8>,
     /// Who ordered it.
     pub actor: String,
     /// Since when.
@@ -26,7 +28,7 @@ impl Tx {
     /// If the database cannot be read.
     pub async fn maintenance_list(&mut self) -> Result<Vec<MaintenanceRecord>, StoreError> {
         let statement = query(
-            "SELECT image_id, client_id, version_number, actor, created_at FROM maintenance \
+            "SELECT image_id, client_id, version_number, data_lun, actor, created_at FROM maintenance \
              ORDER BY created_at, image_id",
         );
         let rows = self
@@ -41,6 +43,7 @@ impl Tx {
                         image: row.parsed("image_id")?,
                         number: row.number("version_number")?,
                     },
+                    data_lun: row.number_opt("data_lun")?,
                     actor: row.text("actor")?,
                     created: row.time("created_at")?,
                 })
@@ -57,12 +60,13 @@ impl Tx {
         maintenance: &MaintenanceRecord,
     ) -> Result<(), StoreError> {
         let statement = query(
-            "INSERT INTO maintenance (image_id, client_id, version_number, actor, created_at) \
-             VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO maintenance (image_id, client_id, version_number, data_lun, actor, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(maintenance.version.image.to_string())
         .bind(maintenance.client.to_string())
         .bind(i64::from(maintenance.version.number))
+        .bind(maintenance.data_lun.map(i64::from))
         .bind(maintenance.actor.clone())
         .bind(maintenance.created.0);
         self.execute("begin a maintenance", statement)

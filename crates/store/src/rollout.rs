@@ -19,7 +19,7 @@ pub struct RolloutRecord {
     pub created: Timestamp,
 }
 
-/// Who was given a version.
+/// Who is given something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// One client, as its own assignment.
@@ -38,10 +38,23 @@ pub struct Assigned {
 }
 
 impl Holder {
-    fn columns(self) -> (&'static str, String) {
+    /// The columns `holder_kind` and `holder_id`.
+    pub(crate) fn columns(self) -> (&'static str, String) {
         match self {
             Self::Client(id) => ("client", id.to_string()),
             Self::Group(id) => ("group", id.to_string()),
+        }
+    }
+
+    pub(crate) fn of(row: &Columns<'_>) -> Result<Self, StoreError> {
+        let kind = row.text("holder_kind")?;
+        match kind.as_str() {
+            "client" => Ok(Self::Client(row.parsed("holder_id")?)),
+            "group" => Ok(Self::Group(row.parsed("holder_id")?)),
+            _ => Err(StoreError::Value {
+                column: "holder_kind",
+                value: kind,
+            }),
         }
     }
 }
@@ -137,10 +150,7 @@ impl Tx {
         rows.iter()
             .map(|row| {
                 let row = Columns(row);
-                let holder = match row.text("holder_kind")?.as_str() {
-                    "client" => Holder::Client(row.parsed("holder_id")?),
-                    _ => Holder::Group(row.parsed("holder_id")?),
-                };
+                let holder = Holder::of(&row)?;
                 let before = Assigned {
                     version: row.version_opt()?,
                     follows_latest: row.flag("before_latest")?,

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dess_disk::{DiskError, PoweredDisk};
+use dess_disk::{DiskError, DiskInfo, PoweredDisk};
 use dess_model::host::serve_control;
 use dess_model::{
-    ClientEntry, ClientId, ControlError, DiskId, DiskState, DiskStatus, SessionEnd, SiteSnapshot,
-    TargetReply, TargetRequest,
+    ClientEntry, ClientId, ControlError, DataAccess, DiskId, DiskState, DiskStatus, SessionEnd,
+    SiteSnapshot, TargetReply, TargetRequest,
 };
 use tokio::net::UnixListener;
 
 use crate::maintenance;
-use crate::power::power_on;
+use crate::power::{expect, power_on};
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
 use crate::space;
@@ -53,6 +53,7 @@ async fn handle(
         TargetRequest::Discard { client, force } => {
             maintenance::discard(service, client, force).await
         }
+        TargetRequest::Expect { client } => expect(service, client).await,
         TargetRequest::Disconnect { client } => {
             end_sessions(service, client, SessionEnd::Administrative).await?;
             Ok(TargetReply::Done)
@@ -110,7 +111,7 @@ pub(crate) async fn take_from_service(
         return Err(ControlError::Running { client, sessions });
     }
     end_sessions(service, client, SessionEnd::Administrative).await?;
-    service.forget_unit(&entry.iscsi.target_iqn);
+    service.forget_units(&entry.iscsi.target_iqn);
     Ok(())
 }
 
@@ -148,7 +149,16 @@ async fn reset(
     let _entered = gate.lock().await;
     take_from_service(service, &entry, force).await?;
     let disk = entry.disk.id;
-    let reset = move |room: &Room| room.store.reset(disk, epoch);
+    let disks: Vec<DiskId> = snapshot.disks_of(&entry).collect();
+    let reset = move |room: &Room| {
+        let generation = room.store.reset(disk, epoch)?;
+        for data in disks.into_iter().filter(|data| *data != disk) {
+            if room.store.holds(data) {
+                room.store.reset(data, epoch)?;
+            }
+        }
+        Ok(generation)
+    };
     let generation = with_store(service, client, reset).await?;
     room.boots.dropped(disk);
     room.returning.gone(disk);
@@ -157,6 +167,7 @@ async fn reset(
     let assigned = version.map(|version| version.version);
     Ok(TargetReply::Disk(DiskStatus {
         client,
+        lun: 0,
         state: DiskState::Ready,
         size_bytes: version.map_or(0, |version| version.size_bytes),
         overlay_bytes: 0,
@@ -174,14 +185,19 @@ async fn remove(
     let Site::Room(room) = service.site.as_ref() else {
         return Err(ControlError::UnknownClient { client });
     };
-    let (_, entry) = client_of(room, client)?;
+    let (snapshot, entry) = client_of(room, client)?;
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
     take_from_service(service, &entry, force).await?;
-    let disk = entry.disk.id;
-    with_store(service, client, move |room| room.store.remove(disk)).await?;
-    room.boots.removed(disk);
-    room.returning.gone(disk);
+    let disks: Vec<DiskId> = snapshot.disks_of(&entry).collect();
+    let remove = move |room: &Room| {
+        disks
+            .into_iter()
+            .try_for_each(|disk| room.store.remove(disk))
+    };
+    with_store(service, client, remove).await?;
+    room.boots.removed(entry.disk.id);
+    room.returning.gone(entry.disk.id);
     tracing::info!(client.id = %client, "disk of {} was removed", entry.name);
     Ok(TargetReply::Done)
 }
@@ -236,6 +252,9 @@ async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
         sessions,
         disks: disks(service).await,
         clients,
+        boot_profiles: service
+            .profiles()
+            .map_or_else(Vec::new, |profiles| profiles.status()),
     })
 }
 
@@ -243,42 +262,64 @@ async fn status(service: &Arc<Service>) -> Result<TargetReply, ControlError> {
 pub(crate) async fn disks(service: &Arc<Service>) -> Vec<DiskStatus> {
     let service = Arc::clone(service);
     on_thread(move || match service.site.as_ref() {
-        Site::Room(room) => known_disks(room),
+        Site::Room(room) => known_disks(&service, room),
         Site::Single(_) => Vec::new(),
     })
     .await
 }
 
 /// The disks of the snapshot's clients; one that cannot be read is left out and logged.
-fn known_disks(room: &Room) -> Vec<DiskStatus> {
+fn known_disks(service: &Service, room: &Room) -> Vec<DiskStatus> {
     let Some(snapshot) = room.snapshots.current() else {
         return Vec::new();
     };
     let mut disks = Vec::new();
     for client in &snapshot.clients {
-        match room.store.status(client.disk.id) {
-            Ok(Some(info)) => disks.push(DiskStatus {
-                client: client.id,
-                state: match (&info.open, info.sealed) {
-                    (_, true) => DiskState::Sealed,
-                    (Some(open), false) => open.state,
-                    (None, false) => DiskState::Ready,
-                },
-                size_bytes: info.descriptor.size_bytes,
-                overlay_bytes: info.allocated_bytes,
-                generation: info.descriptor.generation,
-                version: Some(info.descriptor.base),
-                fresh: false,
-            }),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                client.id = %client.id,
-                "cannot read the state of a disk"
-            ),
+        let data = client.data_disks.iter();
+        let data = data.filter(|data| data.access != DataAccess::ReadOnly);
+        let data = data.map(|data| (data.lun, data.disk.id));
+        for (lun, disk) in std::iter::once((0, client.disk.id)).chain(data) {
+            match room.store.status(disk) {
+                Ok(Some(info)) => disks.push(known_disk(client.id, lun, &info)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    client.id = %client.id,
+                    "cannot read the state of a disk"
+                ),
+            }
         }
+        let units = service.known_units(&client.iscsi.target_iqn);
+        let shared = units.iter().flat_map(|units| units.shared());
+        disks.extend(shared.map(|(lun, version, size_bytes)| DiskStatus {
+            client: client.id,
+            lun,
+            state: DiskState::Ready,
+            size_bytes,
+            overlay_bytes: 0,
+            generation: 0,
+            version: Some(version),
+            fresh: false,
+        }));
     }
     disks
+}
+
+fn known_disk(client: ClientId, lun: u8, info: &DiskInfo) -> DiskStatus {
+    DiskStatus {
+        client,
+        lun,
+        state: match (&info.open, info.sealed) {
+            (_, true) => DiskState::Sealed,
+            (Some(open), false) => open.state,
+            (None, false) => DiskState::Ready,
+        },
+        size_bytes: info.descriptor.size_bytes,
+        overlay_bytes: info.allocated_bytes,
+        generation: info.descriptor.generation,
+        version: Some(info.descriptor.base),
+        fresh: false,
+    }
 }
 
 pub(crate) fn disk_status(
@@ -291,6 +332,7 @@ pub(crate) fn disk_status(
     })?;
     Ok(DiskStatus {
         client,
+        lun: 0,
         state: figures.state,
         size_bytes: figures.size_bytes,
         overlay_bytes: figures.allocated_bytes,
@@ -346,7 +388,10 @@ pub(crate) async fn follow_snapshot(service: &Arc<Service>) {
         revision = Some(snapshot.revision);
         service.accounts.follow(Instant::now(), &snapshot);
         for client in &snapshot.clients {
-            room.store.limit(client.disk.id, client.overlay_limits);
+            let data = client.data_disks.iter().map(|data| data.disk.id);
+            for disk in std::iter::once(client.disk.id).chain(data) {
+                room.store.limit(disk, client.overlay_limits);
+            }
         }
         let ended = service
             .sessions

@@ -6,9 +6,11 @@
 
 mod accounts;
 mod admission;
+mod boot_profiles;
 mod boots;
 mod connection;
 mod control;
+mod data_disks;
 mod engine;
 mod error;
 mod listener;

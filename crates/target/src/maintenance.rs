@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dess_disk::{DiskError, DiskStore};
 use dess_model::{
-    ClientEntry, ClientId, ControlError, DiskId, LoginKind, SealedStatus, SessionEnd, TargetReply,
+    ClientEntry, ClientId, ControlError, DiskId, LoginKind, SealedStatus, SessionEnd, SiteSnapshot,
+    TargetReply,
 };
 
 use crate::control::{client_of, end_sessions, refuse_if_expected, take_from_service, with_store};
@@ -23,8 +24,9 @@ pub(crate) async fn seal(
     service: &Arc<Service>,
     client: ClientId,
 ) -> Result<TargetReply, ControlError> {
-    let entry = entry_of(service, client)?;
-    let disk = entry.disk.id;
+    let (_, entry) = entry_of(service, client)?;
+    let disk = entry.maintenance_disk().unwrap_or(entry.disk.id);
+    let system = entry.disk.id;
     refuse_if_expected(service, &entry)?;
     let sessions = alive(service, client).await;
     if sessions > 0 {
@@ -33,10 +35,10 @@ pub(crate) async fn seal(
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
     end_sessions(service, client, SessionEnd::Administrative).await?;
-    service.forget_unit(&entry.iscsi.target_iqn);
+    service.forget_units(&entry.iscsi.target_iqn);
     let sealed = with_store(service, client, move |room| {
         let sealed = room.store.seal(disk)?;
-        room.boots.dropped(disk);
+        room.boots.dropped(system);
         Ok(sealed)
     })
     .await?;
@@ -64,17 +66,22 @@ pub(crate) async fn release(
     with_sealed(service, client, |store, disk| store.release(disk).map(drop)).await
 }
 
-/// Nobody can be logged in to a sealed overlay, so no session has to end first.
+/// Nobody can be logged in to a sealed overlay, so no session has to end first. Whether it is one of the system disk or of
+/// a data disk, the site snapshot may not say any more.
 async fn with_sealed(
     service: &Arc<Service>,
     client: ClientId,
     work: fn(&DiskStore, DiskId) -> Result<(), DiskError>,
 ) -> Result<TargetReply, ControlError> {
-    let entry = entry_of(service, client)?;
-    let disk = entry.disk.id;
+    let (snapshot, entry) = entry_of(service, client)?;
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
-    with_store(service, client, move |room| work(&room.store, disk)).await?;
+    let disks: Vec<DiskId> = snapshot.disks_of(&entry).collect();
+    with_store(service, client, move |room| {
+        let mut disks = disks.into_iter().filter(|disk| room.store.holds(*disk));
+        disks.try_for_each(|disk| work(&room.store, disk))
+    })
+    .await?;
     Ok(TargetReply::Done)
 }
 
@@ -84,14 +91,18 @@ pub(crate) async fn discard(
     client: ClientId,
     force: bool,
 ) -> Result<TargetReply, ControlError> {
-    let entry = entry_of(service, client)?;
-    let disk = entry.disk.id;
+    let (snapshot, entry) = entry_of(service, client)?;
     let gate = service.gate(&entry.iscsi.target_iqn);
     let _entered = gate.lock().await;
     take_from_service(service, &entry, force).await?;
+    let system = entry.disk.id;
+    let disks: Vec<DiskId> = snapshot.disks_of(&entry).collect();
     with_store(service, client, move |room| {
-        if room.store.discard(disk)? {
-            room.boots.dropped(disk);
+        for disk in disks.into_iter().filter(|disk| room.store.holds(*disk)) {
+            if room.store.discard(disk)? {
+                // A system that ran on it must power on, whichever of its disks it was.
+                room.boots.dropped(system);
+            }
         }
         Ok(())
     })
@@ -99,11 +110,14 @@ pub(crate) async fn discard(
     Ok(TargetReply::Done)
 }
 
-fn entry_of(service: &Service, client: ClientId) -> Result<ClientEntry, ControlError> {
+fn entry_of(
+    service: &Service,
+    client: ClientId,
+) -> Result<(Arc<SiteSnapshot>, ClientEntry), ControlError> {
     let Site::Room(room) = service.site.as_ref() else {
         return Err(ControlError::UnknownClient { client });
     };
-    client_of(room, client).map(|(_, entry)| entry)
+    client_of(room, client)
 }
 
 /// How many sessions of the client are alive. Once a system runs, what its firmware left open says nothing.

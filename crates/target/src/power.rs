@@ -4,17 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dess_disk::PoweredDisk;
+use dess_disk::{DiskError, PoweredDisk};
 use dess_model::{
     ClientEntry, ClientId, ControlError, DiskId, EventKind, LoginKind, SessionEnd, SiteSnapshot,
     TargetReply, Timestamp,
 };
 
+use crate::boot_profiles;
 use crate::control::{client_of, disk_status, end_sessions, with_store};
+use crate::data_disks::{ClientDisks, DataSpec};
 use crate::presence;
 use crate::service::Service;
 use crate::sessions::Session;
-use crate::site::Site;
+use crate::site::{Room, Site};
 
 /// A system elsewhere that acknowledges nothing, and said nothing for this long, does not run any more.
 const ELSEWHERE_SILENT: Duration = Duration::from_secs(10);
@@ -84,6 +86,29 @@ fn is_system_of(session: &Session, client: ClientId) -> bool {
     session.client == Some(client) && session.kind == LoginKind::Os
 }
 
+/// The client was switched on: what its boots read is read ahead, while it is still with its firmware. A client that
+/// is unknown, or boots nothing, is none of ours.
+pub(crate) async fn expect(
+    service: &Arc<Service>,
+    client: ClientId,
+) -> Result<TargetReply, ControlError> {
+    let Site::Room(room) = service.site.as_ref() else {
+        return Err(ControlError::UnknownClient { client });
+    };
+    let (snapshot, entry) = client_of(room, client)?;
+    let spec = room.disk_spec(&snapshot, &entry)?;
+    let opened = with_store(service, client, move |room| {
+        let opened = room.store.version(spec.version, &spec.version_dir);
+        opened.map_err(|source| DiskError::Base {
+            disk: spec.disk,
+            version: spec.version,
+            source,
+        })
+    });
+    boot_profiles::read_ahead(service, &room.profiles, &opened.await?, None);
+    Ok(TargetReply::Done)
+}
+
 /// Ends the client's sessions and makes its disk ready. The caller holds the gate of its target.
 pub(crate) async fn make_ready(
     service: &Arc<Service>,
@@ -98,15 +123,30 @@ pub(crate) async fn make_ready(
     let spec = room.disk_spec(snapshot, entry)?;
     let disk = spec.disk;
     let ended = end_sessions(service, client, SessionEnd::PowerOn).await?;
-    service.forget_unit(&entry.iscsi.target_iqn);
-    let powered = with_store(service, client, move |room| room.store.power_on(&spec)).await?;
-    room.boots.powered_on(disk, Instant::now());
+    service.forget_units(&entry.iscsi.target_iqn);
+    let data = DataSpec::of(snapshot, entry);
+    let make = move |room: &Room| room.power_on(&spec, &data);
+    let ClientDisks {
+        system: powered,
+        data,
+        missing,
+    } = with_store(service, client, make).await?;
+    let now = Instant::now();
+    room.boots.powered_on(disk, now);
     room.returning.gone(disk);
+    let over = room.profiles.begin(disk, powered.disk.base(), now);
+    let version = powered.disk.base_version();
+    boot_profiles::read_ahead(service, &room.profiles, version, over);
+    for message in missing {
+        tracing::error!(client.id = %client, "{} boots without: {message}", entry.name);
+        service.report(EventKind::DiskError { client, message });
+    }
     let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         client.id = %client,
         disk.fresh = powered.fresh,
         disk.generation = powered.generation,
+        disks.data = data.len(),
         sessions.ended = ended,
         duration_us,
         "disk of {} is ready",

@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::boot_profiles::{self, BootProfiles};
 use crate::boots::Boots;
 use crate::control;
-use crate::engine::{Buffers, DiskPool, Unit};
+use crate::engine::{Buffers, DiskPool, Units};
 use crate::error::ServeError;
 use crate::listener::{self, Places};
 use crate::metrics;
@@ -46,6 +47,8 @@ pub struct TargetOptions {
     /// Whether a client with a reserved address must come from it. True; false only where
     /// addresses are translated between client and server.
     pub check_addresses: bool,
+    /// How long after a power-on it is noted what a boot reads. Default 3 minutes.
+    pub boot_window: Duration,
 }
 
 impl TargetOptions {
@@ -57,6 +60,7 @@ impl TargetOptions {
             metrics: Vec::new(),
             disk_threads: 8,
             check_addresses: true,
+            boot_window: BOOT_WINDOW,
         }
     }
 }
@@ -97,7 +101,7 @@ pub(crate) struct Service {
 struct Target {
     /// Orders logins, power-on and reset.
     gate: Arc<tokio::sync::Mutex<()>>,
-    unit: Option<Arc<Unit>>,
+    units: Option<Arc<Units>>,
 }
 
 /// Most sessions of one client: a boot makes two or three, several portals as many each, and dead
@@ -105,6 +109,8 @@ struct Target {
 const SESSIONS_PER_CLIENT_MAX: usize = 32;
 /// A login must be done within this time; half-open ones are bounded in number besides.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long after a power-on it is noted what a boot reads.
+const BOOT_WINDOW: Duration = Duration::from_secs(180);
 /// How often a missing snapshot is looked for.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
 /// How long connections may take to end when the service stops.
@@ -133,6 +139,10 @@ pub async fn serve(
         store,
         paths: paths.clone(),
         check_addresses: options.check_addresses,
+        profiles: Arc::new(BootProfiles::new(
+            paths.boot_profiles(),
+            options.boot_window,
+        )),
     };
     let events = EventSender::new(paths.events());
     let workers = Workers::start().map_err(ServeError::Threads)?;
@@ -164,6 +174,7 @@ pub async fn serve(
         () = metrics::serve(&service, metrics_listeners) => {}
         () = control::follow_snapshot(&service) => {}
         () = space::watch(&service) => {}
+        () = boot_profiles::follow(&service) => {}
     }
     service.stop().await;
     Ok(())
@@ -324,6 +335,14 @@ impl Service {
         }
     }
 
+    /// What boots read; none in standalone mode.
+    pub(crate) fn profiles(&self) -> Option<&Arc<BootProfiles>> {
+        match self.site.as_ref() {
+            Site::Room(room) => Some(&room.profiles),
+            Site::Single(_) => None,
+        }
+    }
+
     /// Tells `node`.
     pub(crate) fn report(&self, event: EventKind) {
         if let Some(events) = &self.events {
@@ -336,24 +355,29 @@ impl Service {
         self.with_target(target, |target| Arc::clone(&target.gate))
     }
 
-    /// Opens the disk of a target as it is; the caller holds the target's gate.
-    pub(crate) async fn unit(
+    /// Opens the disks of a target as they are; the caller holds the target's gate.
+    pub(crate) async fn units(
         self: &Arc<Self>,
         target: &str,
         kind: LoginKind,
-    ) -> Result<Arc<Unit>, UnitError> {
-        let known = self.with_target(target, |target| target.unit.clone());
+    ) -> Result<Arc<Units>, UnitError> {
+        let known = self.known_units(target);
         let site = Arc::clone(&self.site);
         let name = target.to_owned();
-        let unit = on_thread(move || site.open_unit(&name, kind, known.as_ref())).await?;
-        self.with_target(target, |target| target.unit = Some(Arc::clone(&unit)));
-        Ok(unit)
+        let units = on_thread(move || site.open_units(&name, kind, known.as_ref())).await?;
+        self.with_target(target, |target| target.units = Some(Arc::clone(&units)));
+        Ok(units)
     }
 
-    /// Forgets the disk that a target served: it is another one from now on. The caller holds the
+    /// The disks that a target served last, if they are still its.
+    pub(crate) fn known_units(&self, target: &str) -> Option<Arc<Units>> {
+        self.with_target(target, |target| target.units.clone())
+    }
+
+    /// Forgets the disks that a target served: they are others from now on. The caller holds the
     /// target's gate, and no session of it is open.
-    pub(crate) fn forget_unit(&self, target: &str) {
-        self.with_target(target, |target| target.unit = None);
+    pub(crate) fn forget_units(&self, target: &str) {
+        self.with_target(target, |target| target.units = None);
     }
 
     /// After the end of a session: if it was the last of a client's system, and not the service ends, the system is not
@@ -383,38 +407,41 @@ impl Service {
             .matching(|other| other.target == session.target && other.id != session.id)
     }
 
-    /// A unit attention for the other sessions of a session's target.
-    pub(crate) fn attention_for_others(&self, session: &Session, sense: Sense) {
+    /// A unit attention of a logical unit for the other sessions of a session's target.
+    pub(crate) fn attention_for_others(&self, session: &Session, lun: u8, sense: Sense) {
         for other in self.other_sessions(session) {
-            other.add_attention(sense);
+            other.add_attention(lun, sense);
         }
     }
 
-    /// Unit attentions for the sessions of certain initiator ports of a session's target.
+    /// Unit attentions of a logical unit for the sessions of certain initiator ports of a session's target.
     pub(crate) fn attention_for_ports(
         &self,
         session: &Session,
+        lun: u8,
         attentions: &[(InitiatorPort, Sense)],
     ) {
         for (port, sense) in attentions {
             for other in self.other_sessions(session) {
                 if other.port == *port {
-                    other.add_attention(*sense);
+                    other.add_attention(lun, *sense);
                 }
             }
         }
     }
 
-    /// Aborts the commands of certain initiator ports of a session's target; each receiver resolves when none of one
-    /// session runs.
+    /// Aborts the commands of certain initiator ports on a logical unit of a session's target; each receiver resolves when
+    /// none of one session runs.
     pub(crate) fn abort_of_ports(
         &self,
         session: &Session,
+        lun: u8,
         ports: &[InitiatorPort],
     ) -> Vec<oneshot::Receiver<()>> {
         let others = self.other_sessions(session);
         let hit = others.iter().filter(|other| ports.contains(&other.port));
-        hit.map(|other| other.abort_tasks(None)).collect()
+        hit.map(|other| other.abort_tasks(Some(lun), None))
+            .collect()
     }
 
     /// Names are those of targets that the site knows, so there is a bounded number of them.

@@ -1,7 +1,7 @@
 //! The open sessions: who is there, and how to end them.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::tcp_info::TcpState;
 pub(crate) enum Order {
     /// End the session.
     End(SessionEnd),
-    /// Abort all commands; answer when none runs any more. If there were any, their initiator hears of it by the unit attention.
-    Abort(Option<Sense>, oneshot::Sender<()>),
+    /// Abort all commands on a logical unit, or on all; answer when none runs any more. If there were any, their initiator
+    /// hears of it by the unit attention.
+    Abort(Option<u8>, Option<Sense>, oneshot::Sender<()>),
     /// Find out sooner whether the peer is gone.
     Watch(Vigilance),
 }
@@ -75,9 +76,13 @@ pub(crate) struct Session {
     pub(crate) account: Arc<Account>,
     /// What the kernel said of its TCP connection when it was asked last, and when that was.
     tcp: Mutex<Option<(Timestamp, TcpState)>>,
-    attentions: Mutex<Vec<Sense>>,
+    /// Numbers of the logical units that it sees.
+    luns: Vec<u8>,
+    /// Unit attentions with the logical unit of each.
+    attentions: Mutex<Vec<(u8, Sense)>>,
+    /// One bit for each logical unit that has any.
+    attention_pending: AtomicU32,
     last_copy: Mutex<Option<CopyRecord>>,
-    attention_pending: AtomicBool,
     orders: mpsc::UnboundedSender<Order>,
     over: CancellationToken,
 }
@@ -103,6 +108,9 @@ pub(crate) struct Opening {
     pub(crate) peer: SocketAddr,
     pub(crate) logged: Option<u64>,
 }
+
+/// Logical unit numbers fit into the bits of a word.
+const _: () = assert!((dess_model::DATA_LUN_MAX as u32) < u32::BITS);
 
 /// Commands of ended sessions still run on disk threads: the storage hangs.
 #[derive(Debug, thiserror::Error)]
@@ -147,25 +155,37 @@ impl Counters {
 }
 
 impl Session {
-    /// The next unit attention that the initiator has not heard of.
-    pub(crate) fn take_attention(&self) -> Option<Sense> {
-        if !self.attention_pending.load(Ordering::Acquire) {
+    /// The next unit attention of a logical unit that the initiator has not heard of.
+    pub(crate) fn take_attention(&self, lun: u8) -> Option<Sense> {
+        if self.attention_pending.load(Ordering::Acquire) & (1 << lun) == 0 {
             return None;
         }
         let mut attentions = lock(&self.attentions);
-        let next = (!attentions.is_empty()).then(|| attentions.remove(0));
-        self.attention_pending
-            .store(!attentions.is_empty(), Ordering::Release);
+        let at = attentions.iter().position(|(of, _)| *of == lun);
+        let next = at.map(|at| attentions.remove(at).1);
+        self.note_pending(&attentions);
         next
     }
 
-    /// Establishes a unit attention condition; the same one twice is told once.
-    pub(crate) fn add_attention(&self, sense: Sense) {
+    /// Establishes a unit attention condition of a logical unit; the same one twice is told once.
+    pub(crate) fn add_attention(&self, lun: u8, sense: Sense) {
         let mut attentions = lock(&self.attentions);
-        if !attentions.contains(&sense) {
-            attentions.push(sense);
+        if !attentions.contains(&(lun, sense)) {
+            attentions.push((lun, sense));
         }
-        self.attention_pending.store(true, Ordering::Release);
+        self.note_pending(&attentions);
+    }
+
+    /// The same for all logical units.
+    pub(crate) fn add_attention_to_all(&self, sense: Sense) {
+        for &lun in &self.luns {
+            self.add_attention(lun, sense);
+        }
+    }
+
+    fn note_pending(&self, attentions: &[(u8, Sense)]) {
+        let pending = attentions.iter().fold(0, |bits, (lun, _)| bits | 1 << lun);
+        self.attention_pending.store(pending, Ordering::Release);
     }
 
     /// How the last EXTENDED COPY ended.
@@ -186,12 +206,16 @@ impl Session {
         let _ = self.orders.send(Order::End(reason));
     }
 
-    /// Asks the session's task to abort all commands; the receiver resolves when none runs. If there were any, their initiator
-    /// hears of it by `attention`.
-    pub(crate) fn abort_tasks(&self, attention: Option<Sense>) -> oneshot::Receiver<()> {
+    /// Asks the session's task to abort all commands on a logical unit, or on all; the receiver resolves when none runs. If
+    /// there were any, their initiator hears of it by `attention`.
+    pub(crate) fn abort_tasks(
+        &self,
+        lun: Option<u8>,
+        attention: Option<Sense>,
+    ) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         // If the task is gone, the sender is dropped and the receiver resolves at once.
-        let _ = self.orders.send(Order::Abort(attention, done));
+        let _ = self.orders.send(Order::Abort(lun, attention, done));
         receiver
     }
 
@@ -241,10 +265,11 @@ impl Session {
 }
 
 impl Sessions {
-    /// Registers a session and hands back the end at which its task hears orders.
+    /// Registers a session of a target with these logical units; its task hears orders at the other end of `orders`.
     pub(crate) fn open(
         &self,
         opening: Opening,
+        luns: &[u8],
         now: Timestamp,
         orders: mpsc::UnboundedSender<Order>,
     ) -> Arc<Session> {
@@ -261,13 +286,15 @@ impl Sessions {
             counters: Counters::default(),
             account: opening.account,
             tcp: Mutex::default(),
-            attentions: Mutex::new(vec![Sense::POWER_ON]),
+            luns: luns.to_vec(),
+            attentions: Mutex::default(),
+            attention_pending: AtomicU32::new(0),
             last_copy: Mutex::default(),
-            attention_pending: AtomicBool::new(true),
             orders,
             over: CancellationToken::new(),
         });
         session.counters.touch(now);
+        session.add_attention_to_all(Sense::POWER_ON);
         lock(&self.open).push(Arc::clone(&session));
         session
     }

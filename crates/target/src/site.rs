@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dess_disk::{BlockDevice, Disk, DiskError, DiskSpec, DiskStore};
+use dess_disk::{BlockDevice, DiskError, DiskSpec, DiskStore};
 use dess_iscsi::{
     Access, ChapCredentials, ChapSecret, InitiatorFamily, LoginIdentity, LoginStatus, SessionType,
 };
 use dess_model::host::{Paths, SnapshotReader};
-use dess_model::{ClientEntry, ClientId, ControlError, LoginKind, SiteSnapshot};
+use dess_model::{ClientEntry, ClientId, ControlError, DiskIdentity, LoginKind, SiteSnapshot};
 use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 
+use crate::boot_profiles::BootProfiles;
 use crate::boots::Boots;
-use crate::engine::Unit;
+use crate::data_disks::{ClientDisks, Content, DataDisk, DataSpec};
+use crate::engine::{FlowId, Unit, Units};
 use crate::returning::Returning;
 use crate::sessions::StillRunning;
 use crate::standalone::SingleDisk;
@@ -34,6 +36,7 @@ pub(crate) struct Room {
     pub(crate) paths: Paths,
     /// Whether a client with a reserved address must come from it.
     pub(crate) check_addresses: bool,
+    pub(crate) profiles: Arc<BootProfiles>,
 }
 
 /// A disk that cannot be served.
@@ -65,14 +68,14 @@ impl Site {
         }
     }
 
-    /// Opens the disk of a target as it is: a login of a system is no power-on. May wait for the storage.
-    /// `known` is what the target served last; it stays if it is still the disk.
-    pub(crate) fn open_unit(
+    /// Opens the disks of a target as they are: a login of a system is no power-on. May wait for the storage.
+    /// `known` is what the target served last; it stays if it is still the same.
+    pub(crate) fn open_units(
         &self,
         target: &str,
         kind: LoginKind,
-        known: Option<&Arc<Unit>>,
-    ) -> Result<Arc<Unit>, UnitError> {
+        known: Option<&Arc<Units>>,
+    ) -> Result<Arc<Units>, UnitError> {
         match self {
             Self::Room(room) => {
                 let snapshot = room.snapshots.current();
@@ -82,10 +85,9 @@ impl Site {
                 let (Some(snapshot), Some(client)) = (&snapshot, client) else {
                     return Err(DiskGone.into());
                 };
-                let disk = room.attach(snapshot, client, kind)?;
-                Ok(unit_of(client, &disk, known))
+                room.attach(snapshot, client, kind, known)
             }
-            Self::Single(single) => Ok(single.unit()),
+            Self::Single(single) => Ok(single.units()),
         }
     }
 }
@@ -101,24 +103,41 @@ impl From<DiskGone> for UnitError {
     }
 }
 
-/// The same unit while its disk is the same: what initiators have set and reserved stays.
-fn unit_of(client: &ClientEntry, disk: &Arc<Disk>, known: Option<&Arc<Unit>>) -> Arc<Unit> {
-    let device: Arc<dyn BlockDevice> = Arc::clone(disk) as _;
-    if let Some(known) = known
-        && std::ptr::addr_eq(Arc::as_ptr(&known.device), Arc::as_ptr(disk))
-    {
-        return Arc::clone(known);
-    }
-    let description = LogicalUnit {
-        serial: client.disk.serial.clone(),
-        naa: client.disk.naa,
-        target_name: client.iscsi.target_iqn.clone(),
-        capacity_blocks: device.size_bytes() / LOGICAL_BLOCK_BYTES,
-        physical_block_exponent: GRANULARITY_EXPONENT,
-        read_only: false,
-        thin: true,
-    };
-    Arc::new(Unit::open(description, device, disk.reservations()))
+/// A client's disks as logical units; their work waits in one line.
+fn units_of(client: &ClientEntry, disks: ClientDisks) -> Units {
+    let flow = FlowId::next();
+    let describe =
+        |identity: &DiskIdentity, device: &dyn BlockDevice, read_only: bool| LogicalUnit {
+            serial: identity.serial.clone(),
+            naa: identity.naa,
+            target_name: client.iscsi.target_iqn.clone(),
+            capacity_blocks: device.size_bytes() / LOGICAL_BLOCK_BYTES,
+            physical_block_exponent: GRANULARITY_EXPONENT,
+            read_only,
+            thin: !read_only,
+        };
+    let system = disks.system.disk;
+    let shared = disks.data.iter().filter_map(|data| match data.content {
+        Content::Shared(_) => Some((data.entry.lun, data.entry.version)),
+        Content::Own(_) => None,
+    });
+    let shared = shared.collect();
+    let data = disks.data.into_iter().map(|data| {
+        let DataDisk { entry, content } = data;
+        let (note, read_only) = match &content {
+            Content::Shared(_) => (system.reservations_of_companion(entry.lun), true),
+            Content::Own(disk) => (disk.reservations(), false),
+        };
+        let device = content.device();
+        let description = describe(&entry.disk, device.as_ref(), read_only);
+        let unit = Unit::open(description, device, note, flow);
+        (entry.lun, Arc::new(unit))
+    });
+    let data = data.collect();
+    let description = describe(&client.disk, system.as_ref(), false);
+    let note = system.reservations();
+    let unit = Unit::open(description, system, note, flow);
+    Units::new(Arc::new(unit), data, shared)
 }
 
 impl Room {
@@ -143,28 +162,44 @@ impl Room {
         })
     }
 
-    /// The disk as it is. A fresh one belongs to a boot: only firmware gets one, and who uses the
-    /// disk for the first time of all, on which no system can still run.
+    /// The disks as they are. Fresh ones belong to a boot: only firmware gets them, and who uses the
+    /// disk for the first time of all, on which no system can still run. While the system disk is the same, so is all
+    /// the rest: what initiators have set and reserved stays.
     fn attach(
         &self,
         snapshot: &SiteSnapshot,
         client: &ClientEntry,
         kind: LoginKind,
-    ) -> Result<Arc<Disk>, UnitError> {
+        known: Option<&Arc<Units>>,
+    ) -> Result<Arc<Units>, UnitError> {
         let disk = client.disk.id;
-        let powered = match self.store.attach(disk) {
+        let disks = match self.store.attach(disk) {
             Err(DiskError::NoOverlay { dropped, .. })
                 if kind == LoginKind::Firmware || !dropped =>
             {
-                self.store.power_on(&self.disk_spec(snapshot, client)?)?
+                let spec = self.disk_spec(snapshot, client)?;
+                self.power_on(&spec, &DataSpec::of(snapshot, client))?
             }
             Err(error @ DiskError::NoOverlay { .. }) => {
                 self.boots.dropped(disk);
                 return Err(error.into());
             }
-            attached => attached?,
+            attached => {
+                let system = attached?;
+                let same = |known: &&Arc<Units>| {
+                    let device = Arc::as_ptr(&known.system().device);
+                    std::ptr::addr_eq(device, Arc::as_ptr(&system.disk))
+                };
+                if let Some(known) = known.filter(same) {
+                    return Ok(Arc::clone(known));
+                }
+                self.attach_data(system)?
+            }
         };
-        Ok(powered.disk)
+        for trouble in &disks.missing {
+            tracing::error!(client.id = %client.id, "{} goes without: {trouble}", client.name);
+        }
+        Ok(Arc::new(units_of(client, disks)))
     }
 
     /// A system that comes back to the disk that it booted is let in from where it was let in

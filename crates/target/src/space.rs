@@ -197,7 +197,7 @@ fn follow_soft_limits(service: &Service, room: &Room, over: &mut HashSet<DiskId>
                 session.client == Some(client.id) && session.kind == LoginKind::Os
             });
             for session in systems {
-                session.add_attention(Sense::SOFT_THRESHOLD);
+                session.add_attention(0, Sense::SOFT_THRESHOLD);
             }
         }
     }

@@ -11,7 +11,7 @@ use dess_scsi::{GRANULARITY_EXPONENT, LOGICAL_BLOCK_BYTES, LogicalUnit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Unit;
+use crate::engine::{FlowId, Unit, Units};
 use crate::error::ServeError;
 use crate::listener;
 use crate::service::{Service, on_thread};
@@ -73,7 +73,7 @@ pub struct StandaloneChap {
 pub(crate) struct SingleDisk {
     iqn: String,
     chap: Option<StandaloneChap>,
-    unit: Arc<Unit>,
+    units: Arc<Units>,
     /// Keeps the overlay for this process.
     _overlay: Option<RawOverlay>,
 }
@@ -104,10 +104,11 @@ pub async fn serve_file(
         read_only: options.read_only,
         thin: options.thin,
     };
+    let unit = Unit::open(description, device, note, FlowId::next());
     let single = SingleDisk {
         iqn: options.iqn,
         chap: options.chap,
-        unit: Arc::new(Unit::open(description, device, note)),
+        units: Arc::new(Units::new(Arc::new(unit), Vec::new(), Vec::new())),
         _overlay: overlay,
     };
     let workers = Workers::start().map_err(ServeError::Threads)?;
@@ -160,8 +161,8 @@ fn chap_secret((user, secret): &(String, Secret)) -> ChapSecret {
 }
 
 impl SingleDisk {
-    pub(crate) fn unit(&self) -> Arc<Unit> {
-        Arc::clone(&self.unit)
+    pub(crate) fn units(&self) -> Arc<Units> {
+        Arc::clone(&self.units)
     }
 
     pub(crate) fn access(&self, identity: &LoginIdentity) -> Result<Access, LoginStatus> {

@@ -110,6 +110,7 @@ pub(crate) fn client(seat: u32) -> ClientView {
         policy: BootPolicy::Volatile,
         policy_inherited: true,
         boot_file: None,
+        data_disks: Vec::new(),
         limits: dess_model::IoLimits::default(),
         overlay_limits: dess_model::OverlayLimits::default(),
         hardware: Hardware {
@@ -188,6 +189,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
                 default: true,
                 image: Some(assignment()),
                 policy: BootPolicy::Volatile,
+                data_disks: Vec::new(),
                 limits: dess_model::IoLimits::default(),
                 overlay_limits: dess_model::OverlayLimits::default(),
             }],

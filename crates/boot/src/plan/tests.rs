@@ -58,6 +58,7 @@ pub(crate) fn site() -> SiteSnapshot {
                 serial: "DESS12".into(),
                 naa: 0x3000_0000_0000_0012,
             },
+            data_disks: Vec::new(),
             group: None,
             limits: Default::default(),
             overlay_limits: Default::default(),

@@ -128,6 +128,7 @@ fn disk_service(path: &Path, reply: TargetReply) -> (JoinHandle<()>, Arc<Mutex<u
 fn ready_disk() -> TargetReply {
     TargetReply::Disk(DiskStatus {
         client: site().clients[0].id,
+        lun: 0,
         state: DiskState::Ready,
         size_bytes: 1 << 30,
         overlay_bytes: 0,

@@ -9,6 +9,8 @@ use dess_disk::ExportFormat;
 pub(crate) enum ImageCommand {
     /// All images and their versions.
     List,
+    /// What boots of each version read, and how much of it was read ahead.
+    Profiles,
     /// Import a disk image (raw, qcow2, VHD, VHDX, VMDK, also packed with gzip or zstd) as a new image, or as the next version
     /// of one.
     Import {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::traffic::ClientTraffic;
 use super::{confirmed, import};
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
+use crate::data_disks;
 use crate::limits;
 use crate::output::{self, ago, bytes, duration, or_dash, say, table};
 
@@ -128,6 +129,7 @@ fn details(
             or_dash(client.image.as_ref().map(|image| &image.label)),
         ),
         ("policy", policy(client.policy).to_owned()),
+        ("data disks", data_disks::describe(&client.data_disks)),
         ("group", client.group.clone()),
         ("limits", limits::describe(&client.limits)),
         (
@@ -213,6 +215,7 @@ fn change(arguments: ClientSetArguments) -> Result<ClientChange> {
 async fn set(operations: &Operations, arguments: ClientSetArguments, json: bool) -> Result<()> {
     let client = operations.client_find(&arguments.client).await?;
     let yes = arguments.yes;
+    let data_disks = arguments.data_disks.changes.clone();
     let change = change(arguments)?;
     if client.policy == BootPolicy::Persistent
         && policy_after(operations, &client, &change).await? == BootPolicy::Volatile
@@ -224,7 +227,11 @@ async fn set(operations: &Operations, arguments: ClientSetArguments, json: bool)
             return Ok(());
         }
     }
-    show(&operations.client_set(client.id, change).await?, json)
+    let mut changed = operations.client_set(client.id, change).await?;
+    if !data_disks.is_empty() {
+        changed = operations.client_data_disks(client.id, &data_disks).await?;
+    }
+    show(&changed, json)
 }
 
 /// What happens to the client's writes after this change.

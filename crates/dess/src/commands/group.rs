@@ -6,6 +6,7 @@ use anyhow::Result;
 use dess_node::operations::{GroupView, Operations};
 
 use crate::arguments::GroupCommand;
+use crate::data_disks;
 use crate::limits;
 use crate::output::{self, or_dash, say, table};
 
@@ -16,8 +17,20 @@ pub(super) async fn group(
 ) -> Result<ExitCode> {
     let groups = match command {
         GroupCommand::List => operations.group_list().await?,
-        GroupCommand::Set { group, limits } => {
-            vec![operations.group_limit(&group, limits.change()?).await?]
+        GroupCommand::Set {
+            group,
+            data_disks,
+            limits,
+        } => {
+            let (limits, disks) = (limits.change()?, data_disks.changes);
+            let mut changed = None;
+            if !disks.is_empty() {
+                changed = Some(operations.group_data_disks(&group, &disks).await?);
+            }
+            if changed.is_none() || !limits.is_empty() {
+                changed = Some(operations.group_limit(&group, limits).await?);
+            }
+            changed.into_iter().collect()
         }
     };
     if json {
@@ -33,6 +46,7 @@ fn print(groups: &[GroupView]) {
         "group",
         "image",
         "policy",
+        "data disks",
         "limits of all together",
         "overlay of each",
     ]);
@@ -41,6 +55,7 @@ fn print(groups: &[GroupView]) {
             group.name.clone(),
             or_dash(group.image.as_ref().map(|image| &image.label)),
             super::client::policy(group.policy).to_owned(),
+            data_disks::describe(&group.data_disks),
             limits::describe(&group.limits),
             limits::describe_overlay(&group.overlay_limits),
         ]);

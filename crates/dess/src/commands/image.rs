@@ -1,5 +1,6 @@
 //! `dess image`
 
+mod profiles;
 mod progress;
 mod transfer;
 
@@ -34,22 +35,9 @@ pub(super) async fn image(
 ) -> Result<ExitCode> {
     match command {
         ImageCommand::List => list(operations, json).await?,
+        ImageCommand::Profiles => profiles::show(operations, json).await?,
         ImageCommand::Import { file, name, detach } => {
-            let view = if file.as_os_str() == STANDARD {
-                let name = name.context("give the image a --name")?;
-                transfer::import_standard_input(operations, name).await?
-            } else {
-                let source = std::fs::canonicalize(&file)
-                    .with_context(|| format!("cannot read {}", file.display()))?;
-                let name = name.unwrap_or_else(|| name_of(&source));
-                let job = operations
-                    .image_import_start(ImageImport { source, name })
-                    .await?;
-                match detach {
-                    true => operations.job_get(job).await?,
-                    false => follow(operations, job).await?,
-                }
-            };
+            let view = import(operations, &file, name, detach).await?;
             if json {
                 output::json(&view)?;
             } else {
@@ -96,6 +84,28 @@ pub(super) async fn image(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn import(
+    operations: &Operations,
+    file: &Path,
+    name: Option<String>,
+    detach: bool,
+) -> Result<JobView> {
+    if file.as_os_str() == STANDARD {
+        let name = name.context("give the image a --name")?;
+        return transfer::import_standard_input(operations, name).await;
+    }
+    let source =
+        std::fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = name.unwrap_or_else(|| name_of(&source));
+    let job = operations
+        .image_import_start(ImageImport { source, name })
+        .await?;
+    match detach {
+        true => Ok(operations.job_get(job).await?),
+        false => follow(operations, job).await,
+    }
 }
 
 async fn list(operations: &Operations, json: bool) -> Result<()> {

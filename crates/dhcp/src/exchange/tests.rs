@@ -75,6 +75,7 @@ fn client(mac: MacAddr, address: Option<Ipv4Addr>) -> ClientEntry {
             serial: "1".into(),
             naa: 3 << 60,
         },
+        data_disks: Vec::new(),
         group: None,
         limits: Default::default(),
         overlay_limits: Default::default(),

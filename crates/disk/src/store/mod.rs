@@ -307,6 +307,29 @@ impl DiskStore {
         Ok(())
     }
 
+    /// True if the disk was used and not removed since.
+    pub fn holds(&self, disk: DiskId) -> bool {
+        self.directory(disk).exists()
+    }
+
+    /// Removes the disk if nobody promised to keep what is on it: a data disk that its client is not given any more.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub fn remove_volatile(&self, disk: DiskId) -> Result<(), DiskError> {
+        let volatile = |entry: &directory::Entry| {
+            matches!(
+                entry.stage,
+                Stage::New | Stage::Current(OverlayKind::Volatile) | Stage::Old | Stage::Drop
+            )
+        };
+        let entries = self.directory(disk).entries()?;
+        match !entries.is_empty() && entries.iter().all(volatile) {
+            true => self.remove(disk),
+            false => Ok(()),
+        }
+    }
+
     /// State of one disk; `None` if it has no overlay.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ mod sums;
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dess_model::{ImageId, LayerId, Timestamp, VersionRef};
@@ -198,6 +200,25 @@ impl Version {
     /// How many layers it has: 1 if it is whole.
     pub fn layers(&self) -> usize {
         self.layers.len()
+    }
+
+    /// Has the range read from the storage into memory; does not wait for it. What lies outside the disk is left out.
+    ///
+    /// # Errors
+    /// If the kernel does not take the advice.
+    pub fn read_ahead(&self, range: Range<u64>) -> io::Result<()> {
+        let mut offset = range.start;
+        let end = range.end.min(self.size_bytes());
+        while offset < end {
+            let block = offset / BLOCK_BYTES;
+            let (layer, run) = self.locate(block, end.div_ceil(BLOCK_BYTES) - block);
+            let next = ((block + run) * BLOCK_BYTES).min(end);
+            if let (Some(index), Some(length)) = (layer, NonZeroU64::new(next - offset)) {
+                self.layers[index].read_ahead(offset, length)?;
+            }
+            offset = next;
+        }
+        Ok(())
     }
 
     /// True if no layer holds a block of the range, so it is zero without reading.

@@ -11,7 +11,7 @@ use super::text_exchange::TextExchange;
 use super::window::Place;
 use super::{ConnectionConfig, Limits};
 use crate::budget::Budget;
-use crate::command::TaskId;
+use crate::command::{Lun, TaskId};
 use crate::directory::{LoginIdentity, SessionType, TargetDirectory};
 use crate::event::{CloseReason, InitiatorFamily, LoggedIn};
 use crate::negotiation::SessionParameters;
@@ -132,6 +132,10 @@ impl FullFeature {
         };
         outbox.send(&reject.encode(pdu.header.len()), &pdu.header);
         Ok(())
+    }
+
+    pub(super) fn lun_of(&self, id: TaskId) -> Option<Lun> {
+        self.tasks.get(id).map(|task| task.lun)
     }
 
     pub(super) fn task_count(&self) -> usize {

@@ -238,7 +238,7 @@ impl Connection {
     pub fn abort_tasks(&mut self, lun: Option<Lun>) -> Vec<TaskId> {
         match &mut self.phase {
             Phase::FullFeature(session) => session.abort_where(&mut self.outbox, |task| {
-                lun.is_none_or(|lun| task.lun == lun)
+                lun.is_none_or(|lun| task.lun.number() == lun.number())
             }),
             _ => Vec::new(),
         }
@@ -248,6 +248,14 @@ impl Connection {
     pub fn set_memory(&mut self, memory: Arc<Budget>) {
         if let Phase::FullFeature(session) = &mut self.phase {
             session.memory = memory;
+        }
+    }
+
+    /// The logical unit that a task is for; none if it was answered or aborted.
+    pub fn lun_of(&self, task: TaskId) -> Option<Lun> {
+        match &self.phase {
+            Phase::FullFeature(session) => session.lun_of(task),
+            _ => None,
         }
     }
 

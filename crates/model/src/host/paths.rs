@@ -42,6 +42,11 @@ impl Paths {
         self.state.join("overlays")
     }
 
+    /// What the boots of each version read.
+    pub fn boot_profiles(&self) -> PathBuf {
+        self.state.join("boot-profiles")
+    }
+
     /// Boot files of the operator; they win over those of the system's iPXE package.
     pub fn boot_files(&self) -> PathBuf {
         self.state.join("boot")

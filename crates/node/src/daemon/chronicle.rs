@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use dess_diagnosis::Folding;
 use dess_model::host::SnapshotReader;
-use dess_model::{AttemptId, DhcpPhase, Event, EventKind, SessionStatus, Timestamp};
+use dess_model::{
+    AttemptId, ClientId, DhcpPhase, Event, EventKind, MacAddr, SessionStatus, Timestamp,
+};
 use dess_store::{ClientRecord, NoticeKind, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
@@ -33,6 +35,8 @@ pub(super) struct Chronicle {
     shared: Arc<Shared>,
     batches: mpsc::Receiver<Vec<Event>>,
     sessions: mpsc::Receiver<Vec<SessionStatus>>,
+    /// Clients that were switched on, for the iSCSI service.
+    expected: mpsc::Sender<ClientId>,
     folding: Folding,
     snapshot: SnapshotReader,
     /// Revision of the snapshot whose clients are known to `folding`.
@@ -58,12 +62,14 @@ impl Chronicle {
         shared: Arc<Shared>,
         batches: mpsc::Receiver<Vec<Event>>,
         sessions: mpsc::Receiver<Vec<SessionStatus>>,
+        expected: mpsc::Sender<ClientId>,
     ) -> Self {
         Self {
             snapshot: SnapshotReader::new(shared.paths.snapshot()),
             shared,
             batches,
             sessions,
+            expected,
             folding: Folding::new(),
             revision: None,
             restored: false,
@@ -138,9 +144,27 @@ impl Chronicle {
         }
     }
 
+    /// The first that is heard of a boot: the iSCSI service may prepare for it.
+    fn expect(&self, mac: MacAddr) {
+        let snapshot = self.snapshot.current();
+        let client = snapshot.as_deref().and_then(|all| all.client_by_mac(mac));
+        if let Some(client) = client.filter(|client| client.approved) {
+            // If too many wait, it boots without.
+            let _ = self.expected.try_send(client.id);
+        }
+    }
+
     /// Takes what an event says beside the boot.
     fn note(&mut self, event: &Event) {
         let at = event.at;
+        if let EventKind::DhcpOffer {
+            mac,
+            phase: DhcpPhase::Firmware,
+            ..
+        } = &event.kind
+        {
+            self.expect(*mac);
+        }
         match &event.kind {
             EventKind::UnknownClient {
                 mac,

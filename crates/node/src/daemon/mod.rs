@@ -8,6 +8,7 @@ mod backup;
 mod chronicle;
 mod control;
 mod error;
+mod expected;
 mod import;
 mod jobs;
 mod pending;
@@ -101,7 +102,8 @@ pub async fn serve(
     let (event_in, event_out) = mpsc::channel(EVENTS_WAITING_MAX);
     let (sessions_in, sessions_out) = mpsc::channel(1);
     let (batch_in, batch_out) = mpsc::channel(1);
-    let chronicle = Chronicle::new(Arc::clone(&shared), batch_out, sessions_out);
+    let (expected_in, expected_out) = mpsc::channel(expected::WAITING_MAX);
+    let chronicle = Chronicle::new(Arc::clone(&shared), batch_out, sessions_out, expected_in);
     // Both end when nobody sends any more; the chronicle after it has written what it has.
     tasks.spawn(gather(event_out, batch_in));
     tasks.spawn(chronicle.run());
@@ -110,6 +112,10 @@ pub async fn serve(
     tasks.spawn(until(
         cancel.clone(),
         watch_sessions(Arc::clone(&shared), sessions_in),
+    ));
+    tasks.spawn(until(
+        cancel.clone(),
+        expected::tell(Arc::clone(&shared), expected_out),
     ));
     tasks.spawn(until(cancel.clone(), forget(Arc::clone(&shared))));
     tasks.spawn(until(

@@ -113,7 +113,10 @@ impl Known {
         let images = tx.image_list().await?;
         let image = images.iter().find(|image| image.id == payload.image);
         Ok(Some(Self {
-            disk: client.disk.id,
+            disk: match maintenance.data_lun {
+                None => client.disk.id,
+                Some(_) => client.disk.data_disk(payload.image).id,
+            },
             last: image.map_or(0, |image| image.last_version),
             base: maintenance.version,
             numbers: versions

@@ -11,14 +11,16 @@ use dess_model::{
     Timestamp, VersionRef,
 };
 use dess_model::{
-    ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply, TargetRequest,
+    BootProfileStatus, ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply,
+    TargetRequest,
 };
 use dess_store::{ClientRecord, GroupRecord, MaintenanceRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::images::Catalogue;
-use super::{BootSummary, OperationError, Operations, Result, record};
+use super::{BootSummary, DataDiskView, OperationError, Operations, Result, record};
+use crate::data_disks::{DataDisks, maintenance_of};
 use crate::timeline::attempt_of;
 
 /// One client, for people.
@@ -46,6 +48,9 @@ pub struct ClientView {
     pub policy_inherited: bool,
     /// Boot file instead of the one for its architecture.
     pub boot_file: Option<String>,
+    /// Its data disks from the next power-on on, by number.
+    #[serde(default)]
+    pub data_disks: Vec<DataDiskView>,
     /// How much of the storage it may use.
     pub limits: IoLimits,
     /// How large its overlay may get: its own limits, and its group's where it has none.
@@ -99,6 +104,16 @@ pub struct DataPathView {
     pub sessions: Vec<SessionStatus>,
     /// Counters of the clients that had a session.
     pub clients: Vec<ClientCounters>,
+}
+
+/// What the boots of a version read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootProfileView {
+    /// The version, for people: `debian@1`.
+    pub label: String,
+    /// The figures.
+    #[serde(flatten)]
+    pub profile: BootProfileStatus,
 }
 
 /// How long the iSCSI service may take to answer; it gives sessions 10 s to end.
@@ -275,6 +290,23 @@ impl Operations {
         })
     }
 
+    /// What the boots of each version read since the iSCSI service started; none if it is down.
+    ///
+    /// # Errors
+    /// If it gives no usable answer, or the database cannot be read.
+    pub async fn boot_profiles(&self) -> Result<Option<Vec<BootProfileView>>> {
+        let reply = self.ask_target(&TargetRequest::Status).await?;
+        let Some(TargetReply::Status { boot_profiles, .. }) = reply else {
+            return Ok(None);
+        };
+        let catalogue = Catalogue::read(&mut self.read().await?).await?;
+        let view = |profile: BootProfileStatus| BootProfileView {
+            label: catalogue.label(profile.version),
+            profile,
+        };
+        Ok(Some(boot_profiles.into_iter().map(view).collect()))
+    }
+
     /// Refuses what must not happen to a client that runs.
     pub(super) async fn refuse_if_running(&self, id: ClientId, force: bool) -> Result<()> {
         let client = self.client_get(id).await?;
@@ -318,6 +350,7 @@ pub(super) async fn fetch(tx: &mut Tx, id: ClientId) -> Result<ClientRecord> {
 struct Room {
     groups: Vec<GroupRecord>,
     maintenances: Vec<MaintenanceRecord>,
+    data_disks: DataDisks,
     catalogue: Catalogue,
     attempts: HashMap<AttemptId, Attempt>,
 }
@@ -328,6 +361,7 @@ impl Room {
         Ok(Self {
             groups: tx.group_list().await?,
             maintenances: tx.maintenance_list().await?,
+            data_disks: DataDisks::read(tx).await?,
             catalogue: Catalogue::read(tx).await?,
             attempts: attempts
                 .iter()
@@ -339,10 +373,10 @@ impl Room {
     fn view(&self, client: ClientRecord) -> ClientView {
         let group = self.groups.iter().find(|group| group.id == client.group);
         let last = client.last_attempt.and_then(|id| self.attempts.get(&id));
-        let maintenance = self
-            .maintenances
-            .iter()
-            .find(|record| record.client == client.id);
+        let maintenance = maintenance_of(&self.maintenances, client.id);
+        let data_disks = self.data_disks.of_client(&client, maintenance);
+        let data_disks = data_disks.into_iter();
+        let maintenance = maintenance.filter(|record| record.data_lun.is_none());
         let inherited = client.version.is_none() && maintenance.is_none();
         let version = maintenance
             .map(|record| record.version)
@@ -363,6 +397,9 @@ impl Room {
                 .unwrap_or_default(),
             policy_inherited: client.policy.is_none() && maintenance.is_none(),
             boot_file: client.boot_file,
+            data_disks: data_disks
+                .map(|disk| DataDiskView::of(disk, &self.catalogue))
+                .collect(),
             limits: client.limits,
             overlay_limits: client
                 .overlay_limits

@@ -72,15 +72,27 @@ impl Operations {
         let mut tx = self.read().await?;
         tx.site_fetch().await?.ok_or(OperationError::NoSite)?;
         let clients = tx.client_list().await?;
+        let images = tx.image_list().await?;
         let known = Known {
-            disks: clients.iter().map(|client| client.disk.id).collect(),
+            disks: clients
+                .iter()
+                .flat_map(|client| {
+                    // Any image may be, or have been, a data disk of any client.
+                    let data = images
+                        .iter()
+                        .map(|image| client.disk.data_disk(image.id).id);
+                    std::iter::once(client.disk.id)
+                        .chain(data)
+                        .collect::<Vec<_>>()
+                })
+                .collect(),
             versions: tx
                 .version_list()
                 .await?
                 .iter()
                 .map(|record| record.version)
                 .collect(),
-            images: tx.image_list().await?,
+            images,
         };
         let jobs = tx.job_list(JOBS_MAX).await?;
         drop(tx);

@@ -7,14 +7,19 @@ use dess_disk::{DiskLint, Manifest, version_directory};
 use dess_model::{
     BootPolicy, ClientId, GroupId, ImageId, IoLimits, JobId, OverlayLimits, Timestamp, VersionRef,
 };
-use dess_store::{ClientRecord, GroupRecord, ImageRecord, MaintenanceRecord, Tx, VersionRecord};
+use dess_store::{
+    ClientRecord, GroupRecord, Holder, ImageRecord, MaintenanceRecord, Tx, VersionRecord,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::jobs::new_job;
 use super::maintenance::no_maintenance_policy;
-use super::{ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record};
+use super::{
+    DataDiskView, ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record,
+};
+use crate::data_disks::DataDisks;
 
 /// One image with its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +121,9 @@ pub struct GroupView {
     pub image: Option<ImageAssignment>,
     /// What happens to their writes.
     pub policy: BootPolicy,
+    /// Their data disks, by number.
+    #[serde(default)]
+    pub data_disks: Vec<DataDiskView>,
     /// How much of the storage they may use together.
     pub limits: IoLimits,
     /// How large the overlay of each of them may get.
@@ -165,7 +173,7 @@ impl Operations {
             let group = groups.iter().find(|group| group.id == client.group);
             let maintenance = maintenances
                 .iter()
-                .find(|record| record.client == client.id);
+                .find(|record| record.client == client.id && record.data_lun.is_none());
             maintenance
                 .map(|record| record.version)
                 .or(client.version)
@@ -315,9 +323,14 @@ impl Operations {
         let mut tx = self.read().await?;
         let groups = tx.group_list().await?;
         let catalogue = Catalogue::read(&mut tx).await?;
+        let disks = DataDisks::read(&mut tx).await?;
         Ok(groups
             .into_iter()
             .map(|group| GroupView {
+                data_disks: disks
+                    .of_holder(Holder::Group(group.id))
+                    .map(|record| DataDiskView::of_record(record, &disks, &catalogue))
+                    .collect(),
                 id: group.id,
                 name: group.name,
                 default: group.default,
@@ -329,6 +342,16 @@ impl Operations {
                 overlay_limits: group.overlay_limits,
             })
             .collect())
+    }
+
+    /// The group with this name.
+    ///
+    /// # Errors
+    /// If there is none, or the database cannot be read.
+    pub(super) async fn group_find(&self, name: &str) -> Result<GroupView> {
+        let groups = self.group_list().await?;
+        let found = groups.into_iter().find(|view| view.name == name);
+        found.ok_or_else(|| OperationError::not_found("group", name))
     }
 
     /// Sets the boot policy of the default group.
@@ -377,6 +400,11 @@ impl Catalogue {
             Some(image) => format!("{}@{}", image.name, version.number),
             None => version.to_string(),
         }
+    }
+
+    pub(super) fn image_name(&self, image: ImageId) -> String {
+        let found = self.images.iter().find(|found| found.id == image);
+        found.map_or_else(|| image.to_string(), |found| found.name.clone())
     }
 
     pub(super) fn assignment(&self, version: VersionRef, inherited: bool) -> ImageAssignment {

@@ -147,11 +147,7 @@ impl Operations {
             .transact(|tx| limit(tx, group, change, actor))
             .await?;
         self.publish().await;
-        let groups = self.group_list().await?;
-        groups
-            .into_iter()
-            .find(|view| view.name == group)
-            .ok_or_else(|| OperationError::not_found("group", group))
+        self.group_find(group).await
     }
 }
 

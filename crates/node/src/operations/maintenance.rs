@@ -10,6 +10,7 @@ use super::clients::fetch;
 use super::images::Catalogue;
 use super::jobs::new_job;
 use super::{OperationError, Operations, Result, audit, record};
+use crate::data_disks::DataDisks;
 
 /// A version to make of what the maintenance client wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,8 @@ pub(crate) struct PublishPayload {
 
 impl Operations {
     /// Makes a client the maintenance client of an image, from its next power-on on: it writes on `image` (`name`, its
-    /// newest version, or `name@version`), and what it writes stays until it is published or discarded.
+    /// newest version, or `name@version`), and what it writes stays until it is published or discarded. If the image is one of its data disks, it
+    /// writes on that one; else it boots the image.
     ///
     /// # Errors
     /// If there is no such image or client, the image has a maintenance client (who is named), or the client is one
@@ -224,14 +226,20 @@ async fn maintain(mut tx: Tx, image: &str, id: ClientId, actor: &str) -> Result<
             )));
         }
     }
+    let disks = DataDisks::read(&mut tx).await?.of_client(&client, None);
+    let data = disks
+        .iter()
+        .find(|disk| disk.version.image == version.image);
     tx.maintenance_insert(&MaintenanceRecord {
         client: id,
         version,
+        data_lun: data.map(|disk| disk.lun),
         actor: actor.to_owned(),
         created: Timestamp::now(),
     })
     .await?;
-    let details = json!({"client": client.name, "seat": client.seat});
+    let lun = data.map(|disk| disk.lun);
+    let details = json!({"client": client.name, "seat": client.seat, "data_disk": lun});
     record(
         &mut tx,
         actor,

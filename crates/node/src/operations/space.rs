@@ -8,7 +8,7 @@ use dess_model::{
     ClientId, DiskId, OverlayLimits, PoolFigures, PoolLevel, PoolSettings, PoolStatus, TargetReply,
     TargetRequest, VersionRef,
 };
-use dess_store::{ClientRecord, GroupRecord, SiteRecord, Tx};
+use dess_store::{ClientRecord, GroupRecord, ImageRecord, SiteRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -102,6 +102,7 @@ impl Operations {
         let site = tx.site_fetch().await?.ok_or(OperationError::NoSite)?;
         let (clients, groups) = (tx.client_list().await?, tx.group_list().await?);
         let catalogue = Catalogue::read(&mut tx).await?;
+        let images = tx.image_list().await?;
         drop(tx);
         let (figures, images_pool, usage) = self.space_looked_up().await?;
         let watched = self.pool_status().await;
@@ -109,7 +110,7 @@ impl Operations {
         let mut disks: Vec<_> = usage
             .disks
             .iter()
-            .map(|usage| disk_space(*usage, &clients, &groups))
+            .map(|usage| disk_space(*usage, &clients, &groups, &images))
             .collect();
         disks.sort_by_key(|disk| std::cmp::Reverse(disk.total_bytes()));
         let mut versions: Vec<_> = usage
@@ -231,9 +232,17 @@ fn unwatched(figures: PoolFigures, site: &SiteRecord) -> PoolStatus {
     }
 }
 
-fn disk_space(usage: DiskUsage, clients: &[ClientRecord], groups: &[GroupRecord]) -> DiskSpace {
-    let of = |disk: DiskId| clients.iter().find(|client| client.disk.id == disk);
-    let client = of(usage.disk);
+fn disk_space(
+    usage: DiskUsage,
+    clients: &[ClientRecord],
+    groups: &[GroupRecord],
+    images: &[ImageRecord],
+) -> DiskSpace {
+    let is_of = |client: &ClientRecord, disk: DiskId| {
+        let data = |image: &ImageRecord| client.disk.data_disk(image.id).id == disk;
+        client.disk.id == disk || images.iter().any(data)
+    };
+    let client = clients.iter().find(|client| is_of(client, usage.disk));
     let group = client.and_then(|client| groups.iter().find(|group| group.id == client.group));
     let of_group = group.map(|group| group.overlay_limits).unwrap_or_default();
     DiskSpace {

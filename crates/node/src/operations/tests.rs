@@ -383,9 +383,11 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
             sessions: running.into_iter().map(session).collect(),
             disks: vec![],
             clients: vec![],
+            boot_profiles: vec![],
         },
         TargetRequest::Reset { client, .. } => TargetReply::Disk(DiskStatus {
             client: *client,
+            lun: 0,
             state: DiskState::Ready,
             size_bytes: 1 << 30,
             overlay_bytes: 0,
@@ -396,6 +398,7 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
         TargetRequest::PowerOn { .. }
         | TargetRequest::Pool
         | TargetRequest::Collect { .. }
+        | TargetRequest::Expect { .. }
         | TargetRequest::Disconnect { .. }
         | TargetRequest::Seal { .. }
         | TargetRequest::Unseal { .. }
@@ -812,3 +815,5 @@ async fn maintenance_is_no_policy_to_choose() {
     let policy = site.operations.default_policy_set(BootPolicy::Maintenance);
     assert!(policy.await.is_err());
 }
+
+mod data_disks;

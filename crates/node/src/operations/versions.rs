@@ -2,7 +2,7 @@
 
 use dess_disk::{Difference, OverlayKind, overlays_in_use};
 use dess_model::{DiskId, JobId, TargetReply, TargetRequest, VersionRef};
-use dess_store::{ClientRecord, Tx};
+use dess_store::{ClientRecord, Holder, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use super::images::Catalogue;
 use super::jobs::new_job;
 use super::maintenance::target_is_down;
 use super::{OperationError, Operations, Result, audit, record};
+use crate::data_disks::DataDisks;
 
 /// How much differs between two versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,23 +117,32 @@ impl Operations {
     /// The disks that somebody may go on with, with the version that each needs. A volatile one counts only while its
     /// client runs: the next power-on makes a fresh one.
     async fn disks_in_use(&self) -> Result<Vec<(DiskId, VersionRef)>> {
-        let Some(TargetReply::Status { sessions, .. }) =
-            self.ask_target(&TargetRequest::Status).await?
+        let Some(TargetReply::Status {
+            sessions, disks, ..
+        }) = self.ask_target(&TargetRequest::Status).await?
         else {
             return Err(target_is_down("only it knows who runs"));
         };
         let clients = self.read().await?.client_list().await?;
-        let runs = |disk: DiskId| {
-            clients.iter().any(|client| {
-                client.disk.id == disk && sessions.iter().any(|session| session.client == client.id)
-            })
+        let runs = |disk: DiskId, base: VersionRef| {
+            owner(&clients, disk, base)
+                .is_some_and(|client| sessions.iter().any(|session| session.client == client.id))
         };
         let overlays = self.paths.overlays();
         let found = on_thread(move || overlays_in_use(&overlays)).await?;
-        Ok(found
-            .into_iter()
-            .filter(|overlay| overlay.kind != OverlayKind::Volatile || runs(overlay.disk))
+        // Data disks without an overlay: what the running clients have booted.
+        let shared = disks.iter().filter_map(|disk| {
+            let version = disk.version?;
+            let client = clients.iter().find(|client| client.id == disk.client)?;
+            Some((client.disk.data_disk(version.image).id, version))
+        });
+        let shared = shared.filter(|(disk, version)| runs(*disk, *version));
+        let overlays = found.into_iter().filter(|overlay| {
+            overlay.kind != OverlayKind::Volatile || runs(overlay.disk, overlay.base)
+        });
+        Ok(overlays
             .map(|overlay| (overlay.disk, overlay.base))
+            .chain(shared)
             .collect())
     }
 }
@@ -184,7 +194,8 @@ async fn users(
             users.push(format!("{label} is made on it (flatten that first)"));
         }
     }
-    for group in tx.group_list().await? {
+    let groups = tx.group_list().await?;
+    for group in &groups {
         if group.version == Some(version) {
             users.push(format!("assigned to the group {}", group.name));
         }
@@ -195,6 +206,21 @@ async fn users(
     {
         users.push(format!("assigned to {}", name(client)));
     }
+    let disks = DataDisks::read(tx).await?;
+    for (holder, lun) in disks.holders(version) {
+        users.push(match holder {
+            Holder::Group(id) => {
+                let group = groups.iter().find(|group| group.id == id);
+                let name = group.map_or("?", |group| group.name.as_str());
+                format!("data disk {lun} of the group {name}")
+            }
+            Holder::Client(id) => {
+                let client = clients.iter().find(|client| client.id == id);
+                let name = client.map_or_else(|| id.to_string(), name);
+                format!("data disk {lun} of {name}")
+            }
+        });
+    }
     for maintenance in tx.maintenance_list().await? {
         let holder = clients
             .iter()
@@ -204,14 +230,19 @@ async fn users(
         }
     }
     for (disk, _) in needed_by.iter().filter(|(_, base)| *base == version) {
-        users.push(
-            match clients.iter().find(|client| client.disk.id == *disk) {
-                Some(client) => format!("the disk of {} is based on it", name(client)),
-                None => format!("disk {disk} is based on it"),
-            },
-        );
+        users.push(match owner(&clients, *disk, version) {
+            Some(client) => format!("the disk of {} is based on it", name(client)),
+            None => format!("disk {disk} is based on it"),
+        });
     }
     Ok(users)
+}
+
+/// Whose disk it is, if it is on a version of this image.
+fn owner(clients: &[ClientRecord], disk: DiskId, base: VersionRef) -> Option<&ClientRecord> {
+    clients
+        .iter()
+        .find(|client| client.disk.id == disk || client.disk.data_disk(base.image).id == disk)
 }
 
 /// Runs file work on a thread that may wait.

@@ -118,6 +118,18 @@ fn an_absent_unit_answers_inquiry_and_little_else() {
     );
 }
 
+#[test]
+fn report_luns_lists_the_disks_and_no_well_known_units() {
+    let all = report_luns(0, &[0, 1, 31], 64).unwrap();
+    assert_eq!(all[..8], [0, 0, 0, 24, 0, 0, 0, 0]);
+    assert_eq!(all[8..16], [0; 8]);
+    assert_eq!(all[16..24], [0, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(all[24..], [0, 31, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(report_luns(2, &[0, 1, 31], 10).unwrap(), all[..10]);
+    assert_eq!(report_luns(1, &[0, 1, 31], 64).unwrap(), [0; 8]);
+    assert!(report_luns(3, &[0], 64).is_err());
+}
+
 /// Every command in the table is decoded, and its usage data has no bits beyond what a real CDB
 /// of that length can hold.
 #[test]

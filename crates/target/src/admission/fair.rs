@@ -32,6 +32,11 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
         }
     }
 
+    /// True if no item waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
     /// Adds an item to the end of its flow.
     pub(crate) fn push(&mut self, flow: K, cost: u64, item: T) {
         let (turns, quantum) = (&mut self.turns, self.quantum);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dess_iscsi::{ScsiCommand, ScsiResponse, TaskId};
-use dess_scsi::{Command, LogicalUnit, Medium, ModeSelect, PersistentOut, Query, Sense, decode};
+use dess_scsi::{
+    Command, LogicalUnit, Medium, ModeSelect, PersistentOut, Query, Sense, decode, report_luns,
+};
 
 use tokio::runtime::Handle;
 
@@ -21,19 +23,19 @@ const STATUS_RESERVATION_CONFLICT: u8 = 0x18;
 
 impl ConnectionTask {
     pub(super) fn handle_command(&mut self, command: ScsiCommand) {
-        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+        let Some(LoggedIn { session, units, .. }) = &self.logged_in else {
             // A discovery session; its commands are refused by the protocol already.
             self.answer(command.task, Err(Sense::INVALID_OPCODE.into()));
             return;
         };
         let decoded = decode(&command.cdb);
-        if command.lun.number() != Some(0) {
-            let answer = absent_unit(decoded);
+        let Some((lun, unit)) = units.find(command.lun) else {
+            let answer = absent_unit(decoded, units.luns());
             self.answer(command.task, answer);
             return;
-        }
+        };
         let informs = decoded.is_ok_and(|decoded| decoded.passes_unit_attention());
-        if !informs && let Some(attention) = session.take_attention() {
+        if !informs && let Some(attention) = session.take_attention(lun) {
             self.answer(command.task, Err(attention.into()));
             return;
         }
@@ -55,7 +57,10 @@ impl ConnectionTask {
     }
 
     pub(super) fn dispatch(&mut self, command: ScsiCommand, decoded: Command) {
-        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+        let Some(LoggedIn { session, units, .. }) = &self.logged_in else {
+            return;
+        };
+        let Some((lun, unit)) = units.find(command.lun) else {
             return;
         };
         let nothing = Ok(Outcome::Taken(0));
@@ -74,10 +79,10 @@ impl ConnectionTask {
                 self.start(command.task, unit, work);
                 return;
             }
-            Command::Query(query) => answer_query(session, unit, &query),
+            Command::Query(query) => answer_query(session, lun, unit, &query),
             Command::ModeSelect(select) => {
                 let list = parameter_list(&command.data_out, select.length);
-                self.mode_select(session, unit, &select, &list)
+                self.mode_select(session, lun, unit, &select, &list)
             }
             Command::CopyResults { usage, allocation } => {
                 let record = session.copy_record();
@@ -92,8 +97,12 @@ impl ConnectionTask {
             }
             Command::PersistentOut { action, length } => {
                 let list = parameter_list(&command.data_out, length);
-                self.persistent_out(command.task, action, list);
+                let unit = Arc::clone(unit);
+                self.persistent_out(command.task, lun, unit, (action, list));
                 return;
+            }
+            Command::ReportLuns { select, allocation } => {
+                reported_luns(units.luns(), select, allocation)
             }
             Command::Reserve => {
                 unit.reserve(session.id);
@@ -112,11 +121,17 @@ impl ConnectionTask {
 
     /// Changes persistent reservations on a disk thread, as what must outlive a loss of power is written first. PREEMPT AND ABORT
     /// is answered when nothing of the preempted ones runs any more.
-    fn persistent_out(&mut self, task: TaskId, action: PersistentOut, list: Vec<u8>) {
-        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+    fn persistent_out(
+        &mut self,
+        task: TaskId,
+        lun: u8,
+        unit: Arc<Unit>,
+        (action, list): (PersistentOut, Vec<u8>),
+    ) {
+        let Some(LoggedIn { session, .. }) = &self.logged_in else {
             return;
         };
-        let (unit, session) = (Arc::clone(unit), Arc::clone(session));
+        let session = Arc::clone(session);
         self.begin(task, None);
         let service = Arc::clone(&self.service);
         let completions = self.completions.clone();
@@ -126,8 +141,8 @@ impl ConnectionTask {
             let change = || changed.persistent_out(&session.port, action, &list);
             let (result, at_rest) = match contained(change) {
                 Ok(consequences) => {
-                    service.attention_for_ports(&session, &consequences.attentions);
-                    let at_rest = service.abort_of_ports(&session, &consequences.aborted);
+                    service.attention_for_ports(&session, lun, &consequences.attentions);
+                    let at_rest = service.abort_of_ports(&session, lun, &consequences.aborted);
                     (Ok(Outcome::Taken(list.len() as u64)), at_rest)
                 }
                 Err(failure) => (Err(failure), Vec::new()),
@@ -155,13 +170,14 @@ impl ConnectionTask {
     fn mode_select(
         &self,
         session: &Session,
+        lun: u8,
         unit: &Unit,
         select: &ModeSelect,
         list: &[u8],
     ) -> Result<Outcome, Failure> {
         if unit.mode_select(select, list)? {
             self.service
-                .attention_for_others(session, Sense::MODE_CHANGED);
+                .attention_for_others(session, lun, Sense::MODE_CHANGED);
         }
         Ok(Outcome::Taken(u64::from(select.length)))
     }
@@ -284,20 +300,22 @@ impl ConnectionTask {
             Err(Failure::ReservationConflict) => {
                 ScsiResponse::with_status(STATUS_RESERVATION_CONFLICT)
             }
-            Err(Failure::Sense(sense)) => self.check_condition(&sense),
+            Err(Failure::Sense(sense)) => self.check_condition(task, &sense),
             Err(Failure::Fault(fault)) => {
                 self.report_fault(&fault);
-                self.check_condition(&Sense::from(&fault))
+                self.check_condition(task, &Sense::from(&fault))
             }
         };
         self.connection.complete(task, response);
     }
 
-    fn check_condition(&self, sense: &Sense) -> ScsiResponse {
-        let descriptor = self
-            .logged_in
-            .as_ref()
-            .is_some_and(|logged_in| logged_in.unit.mode().descriptor_sense);
+    /// In the format that the logical unit of the command is set to.
+    fn check_condition(&self, task: TaskId, sense: &Sense) -> ScsiResponse {
+        let units = self.logged_in.as_ref().map(|logged_in| &logged_in.units);
+        let unit = units
+            .zip(self.connection.lun_of(task))
+            .and_then(|(units, lun)| units.find(lun));
+        let descriptor = unit.is_some_and(|(_, unit)| unit.mode().descriptor_sense);
         ScsiResponse::check_condition(sense.encode(descriptor).into())
     }
 }
@@ -309,13 +327,18 @@ fn parameter_list(data: &[Bytes], stated: u32) -> Vec<u8> {
     list
 }
 
-fn answer_query(session: &Session, unit: &Unit, query: &Query) -> Result<Outcome, Failure> {
+fn answer_query(
+    session: &Session,
+    lun: u8,
+    unit: &Unit,
+    query: &Query,
+) -> Result<Outcome, Failure> {
     let data = match *query {
         Query::RequestSense {
             descriptor,
             allocation,
         } => {
-            let sense = session.take_attention().unwrap_or(Sense::NONE);
+            let sense = session.take_attention(lun).unwrap_or(Sense::NONE);
             let mut data = sense.encode(descriptor);
             data.truncate(allocation as usize);
             data
@@ -325,9 +348,15 @@ fn answer_query(session: &Session, unit: &Unit, query: &Query) -> Result<Outcome
     Ok(Outcome::Data(data.into()))
 }
 
+/// The answer to REPORT LUNS, whichever logical unit is asked.
+fn reported_luns(luns: &[u8], select: u8, allocation: u32) -> Result<Outcome, Failure> {
+    Ok(Outcome::Data(report_luns(select, luns, allocation)?.into()))
+}
+
 /// The answer of a logical unit that does not exist.
-fn absent_unit(decoded: Result<Command, Sense>) -> Result<Outcome, Failure> {
+fn absent_unit(decoded: Result<Command, Sense>, luns: &[u8]) -> Result<Outcome, Failure> {
     match decoded {
+        Ok(Command::ReportLuns { select, allocation }) => reported_luns(luns, select, allocation),
         Ok(Command::Query(query)) => Ok(Outcome::Data(LogicalUnit::answer_absent(&query)?.into())),
         _ => Err(Sense::LUN_NOT_SUPPORTED.into()),
     }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use dess_iscsi::{Charge, LoggedIn as Login};
+use dess_iscsi::{Charge, InitiatorFamily, LoggedIn as Login};
 use dess_model::{DiskId, EventKind, LoginKind, SessionEnd, Timestamp};
 
 use super::{ConnectionTask, DISCOVERY_MAX, LoggedIn};
+use crate::boot_profiles::Recording;
 use crate::control::client_of;
-use crate::engine::Unit;
+use crate::engine::Units;
 use crate::power;
 use crate::sessions::{InitiatorPort, Opening};
 use crate::site::{Site, UnitError, chain};
@@ -50,24 +51,33 @@ impl ConnectionTask {
             }
         };
         self.place.logged_in();
-        let unit = match self.take_over(&opening, begins).await {
-            Ok(unit) => unit,
+        let units = match self.take_over(&opening, begins).await {
+            Ok(units) => units,
             Err(error) => {
                 self.report_unusable(&opening, &error);
                 self.end = Some(SessionEnd::Closed);
                 return;
             }
         };
+        self.begin_session(opening, units, login.family);
+    }
+
+    /// The session is open from here on.
+    fn begin_session(&mut self, opening: Opening, units: Arc<Units>, family: InitiatorFamily) {
         let now = Timestamp::now();
+        let disk = self.disk_of(&opening);
         let orders = self.orders_sender.clone();
-        let session = self.service.sessions.open(opening, now, orders);
+        let session = self
+            .service
+            .sessions
+            .open(opening, units.luns(), now, orders);
         if let Some(others) = session.logged {
             tracing::info!(
                 session.id,
                 session.initiator = session.port.name,
                 session.target,
                 session.kind = ?session.kind,
-                login.family = ?login.family,
+                login.family = ?family,
                 session.others_not_logged = others,
                 "session of {} opened",
                 self.peer
@@ -84,7 +94,12 @@ impl ConnectionTask {
                 session: session.id,
             });
         }
-        self.logged_in = Some(LoggedIn { session, unit });
+        let recording = disk.and_then(|disk| self.recording_of(disk, session.kind));
+        self.logged_in = Some(LoggedIn {
+            session,
+            units,
+            recording,
+        });
     }
 
     /// Whether the session that begins is logged, as [`SessionLog::record`](crate::session_log::SessionLog::record) says.
@@ -105,6 +120,14 @@ impl ConnectionTask {
         opening.kind == LoginKind::Firmware
             && room.boots.begins_with_login(disk, Instant::now())
             && power::running(&self.service, client, disk, opening.peer.ip()).await == 0
+    }
+
+    fn recording_of(&self, disk: DiskId, kind: LoginKind) -> Option<Arc<Recording>> {
+        let recording = self.service.profiles()?.recording(disk)?;
+        if kind == LoginKind::Os {
+            recording.system_logged_in();
+        }
+        Some(recording)
     }
 
     fn disk_of(&self, opening: &Opening) -> Option<DiskId> {
@@ -134,7 +157,7 @@ impl ConnectionTask {
 
     /// Ends the older session of the same initiator port, then opens the disk. The caller holds
     /// the target's gate.
-    async fn take_over(&self, opening: &Opening, begins: bool) -> Result<Arc<Unit>, UnitError> {
+    async fn take_over(&self, opening: &Opening, begins: bool) -> Result<Arc<Units>, UnitError> {
         if begins {
             self.power_on(opening).await?;
         }
@@ -144,7 +167,7 @@ impl ConnectionTask {
                 old.target == opening.target && old.port == opening.port
             })
             .await?;
-        let unit = self.service.unit(&opening.target, opening.kind).await?;
+        let units = self.service.units(&opening.target, opening.kind).await?;
         if let (Site::Room(room), Some(disk)) = (self.service.site.as_ref(), self.disk_of(opening))
         {
             let firmware = opening.kind == LoginKind::Firmware;
@@ -154,7 +177,7 @@ impl ConnectionTask {
                 room.returning.arrived(disk);
             }
         }
-        Ok(unit)
+        Ok(units)
     }
 
     fn report_unusable(&self, opening: &Opening, error: &UnitError) {

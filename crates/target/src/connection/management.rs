@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dess_iscsi::{TaskFunction, TaskId, TaskManagementRequest, TaskManagementResponse};
+use dess_iscsi::{Lun, TaskFunction, TaskId, TaskManagementRequest, TaskManagementResponse};
 use dess_model::SessionEnd;
 use dess_scsi::Sense;
 use tokio::sync::oneshot;
@@ -42,19 +42,23 @@ impl ConnectionTask {
             LogicalUnitReset => (true, true),
             TargetWarmReset | TargetColdReset => (false, true),
         };
-        if of_unit && request.lun.number() != Some(0) {
+        let units = self.logged_in.as_ref().map(|logged_in| &logged_in.units);
+        let found = units.and_then(|units| units.find(request.lun));
+        let lun = found.map(|(lun, _)| lun);
+        if of_unit && lun.is_none() {
             let response = TaskManagementResponse::LunDoesNotExist;
             self.connection
                 .task_management_response(request.task, response);
             return;
         }
+        let lun = lun.filter(|_| of_unit);
         let response = match request.function {
             AbortTask if request.affected.is_empty() => TaskManagementResponse::TaskDoesNotExist,
             _ => TaskManagementResponse::FunctionComplete,
         };
         let others = match request.function {
             AbortTask | AbortTaskSet => false,
-            _ => self.abort_others(request.task, resets),
+            _ => self.abort_others(request.task, lun, resets),
         };
         let running = self.forget(&request.affected);
         self.resets.push(PendingReset {
@@ -67,16 +71,20 @@ impl ConnectionTask {
         self.answer_resets();
     }
 
-    /// Aborts the commands of the other sessions of the target; true if there are any sessions.
-    fn abort_others(&mut self, task: TaskId, resets: bool) -> bool {
-        let Some(LoggedIn { session, unit }) = &self.logged_in else {
+    /// Aborts the commands of the other sessions of the target on a logical unit, or on all; true if there are any
+    /// sessions.
+    fn abort_others(&mut self, task: TaskId, lun: Option<u8>, resets: bool) -> bool {
+        let Some(LoggedIn { session, units, .. }) = &self.logged_in else {
             return false;
         };
-        if resets {
+        let hit = units
+            .all()
+            .filter(|(of, _)| lun.is_none_or(|lun| lun == *of));
+        for (of, unit) in hit.filter(|_| resets) {
             unit.reset();
-            session.add_attention(Sense::DEVICE_RESET);
+            session.add_attention(of, Sense::DEVICE_RESET);
             self.service
-                .attention_for_others(session, Sense::DEVICE_RESET);
+                .attention_for_others(session, of, Sense::DEVICE_RESET);
         }
         let others = self.service.other_sessions(session);
         if others.is_empty() {
@@ -84,7 +92,7 @@ impl ConnectionTask {
         }
         // A reset tells them all already (RFC 7143 §11.5.1: TAS is 0, so an abort has no other answer).
         let attention = (!resets).then_some(Sense::COMMANDS_CLEARED);
-        let abort = |other: &Arc<Session>| other.abort_tasks(attention);
+        let abort = |other: &Arc<Session>| other.abort_tasks(lun, attention);
         let at_rest: Vec<_> = others.iter().map(abort).collect();
         // Weak: two sessions that reset each other must not wait for each other's end.
         let completions = self.completions.downgrade();
@@ -116,12 +124,21 @@ impl ConnectionTask {
     }
 
     /// Another session resets the disk, or preempts this one.
-    pub(super) fn abort_all(&mut self, attention: Option<Sense>, done: oneshot::Sender<()>) {
-        let tasks = self.connection.abort_tasks(None);
+    pub(super) fn abort_all(
+        &mut self,
+        lun: Option<u8>,
+        attention: Option<Sense>,
+        done: oneshot::Sender<()>,
+    ) {
+        let on_lun = lun.map(|lun| Lun::from_number(lun.into()));
+        let tasks = self.connection.abort_tasks(on_lun);
         if let (Some(attention), Some(logged_in)) = (attention, &self.logged_in)
             && !tasks.is_empty()
         {
-            logged_in.session.add_attention(attention);
+            match lun {
+                Some(lun) => logged_in.session.add_attention(lun, attention),
+                None => logged_in.session.add_attention_to_all(attention),
+            }
         }
         self.forget(&tasks);
         self.aborts.push(done);

@@ -25,7 +25,8 @@ use tokio::time::sleep_until;
 
 use crate::accounts::{Meter, Operation};
 use crate::admission::{Throttle, Turn};
-use crate::engine::{Failure, Held, Outcome, Unit};
+use crate::boot_profiles::Recording;
+use crate::engine::{Failure, Held, Outcome, Units};
 use crate::listener::{Place, watch_peer};
 use crate::service::Service;
 use crate::sessions::{Order, Session};
@@ -104,7 +105,9 @@ pub(crate) struct ConnectionTask {
 /// What a connection has from its login on.
 struct LoggedIn {
     session: Arc<Session>,
-    unit: Arc<Unit>,
+    units: Arc<Units>,
+    /// The boot that it belongs to, while what that reads is noted.
+    recording: Option<Arc<Recording>>,
 }
 
 /// A command that is not answered at once.
@@ -332,7 +335,9 @@ impl ConnectionTask {
                 }
             }
             Action::Order(Order::End(reason)) => self.end = Some(reason),
-            Action::Order(Order::Abort(attention, done)) => self.abort_all(attention, done),
+            Action::Order(Order::Abort(lun, attention, done)) => {
+                self.abort_all(lun, attention, done);
+            }
             Action::Order(Order::Watch(vigilance)) => watch_peer(&self.socket, vigilance)?,
             Action::Tick => {
                 let now = Instant::now();
@@ -464,9 +469,11 @@ impl ConnectionTask {
         for done in self.aborts {
             let _ = done.send(());
         }
-        if let Some(LoggedIn { session, unit }) = self.logged_in {
+        if let Some(LoggedIn { session, units, .. }) = self.logged_in {
             self.meter.settle(&session.account, 0);
-            unit.release(session.id);
+            for (_, unit) in units.all() {
+                unit.release(session.id);
+            }
             self.service.sessions.close(&session);
             self.service.note_departure(&session);
             report::session_ended(&self.service, &session, end);

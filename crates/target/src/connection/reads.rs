@@ -10,6 +10,7 @@ use dess_scsi::BlockRange;
 
 use super::{Completion, ConnectionTask, LoggedIn, OUTPUT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::accounts::Operation;
+use crate::boot_profiles::Recording;
 use crate::engine::{
     Access, Failure, Fault, Held, Lane, Outcome, Span, Unit, contained, read_piece,
 };
@@ -25,6 +26,8 @@ const DISK_PIECE_BYTES: u64 = 256 * 1024;
 /// A read that is sent in pieces.
 pub(super) struct LongRead {
     task: TaskId,
+    /// The disk that is read.
+    unit: Arc<Unit>,
     /// Place of the whole read on the disk.
     offset: u64,
     /// Bytes that were read.
@@ -81,6 +84,7 @@ impl ConnectionTask {
             self.start_long_read(task, unit, span, (offset, length));
             return;
         }
+        let recording = self.recording(unit);
         let done = match unit.locks.try_hold(span, Access::Shared) {
             None => Err(Postponed::NotCached),
             Some(_held) if length > SMALL_READ_BYTES_MAX => {
@@ -99,6 +103,9 @@ impl ConnectionTask {
                 },
             ),
         };
+        if let Some(recording) = recording {
+            recording.note(offset, length, done.is_ok());
+        }
         match done {
             Ok(()) => self.meter.count_done(Operation::Read),
             Err(Postponed::Failed(source)) => {
@@ -118,6 +125,18 @@ impl ConnectionTask {
         let mut buffer = self.service.buffers.take(length as usize);
         unit.device.try_read_at(offset, buffer.as_mut())?;
         Ok(buffer.into())
+    }
+
+    /// The boot whose reads are noted, if this is one of its system disk.
+    fn recording(&mut self, unit: &Arc<Unit>) -> Option<Arc<Recording>> {
+        let now = self.meter.arrived();
+        let logged_in = self.logged_in.as_mut()?;
+        let recording = logged_in.recording.as_ref()?;
+        if recording.is_over(now) {
+            logged_in.recording = None;
+            return None;
+        }
+        Arc::ptr_eq(logged_in.units.system(), unit).then(|| Arc::clone(recording))
     }
 
     fn start_long_read(
@@ -140,6 +159,7 @@ impl ConnectionTask {
         self.begin(task, Some(Operation::Read));
         self.long_reads.push_back(LongRead {
             task,
+            unit: Arc::clone(unit),
             offset,
             done: 0,
             length,
@@ -186,10 +206,6 @@ impl ConnectionTask {
     /// Reads the next pieces of long reads, as far as the peer takes them. The oldest goes first;
     /// while its data comes from the disk, the next one is read from memory.
     pub(super) fn continue_long_reads(&mut self) {
-        let Some(LoggedIn { unit, .. }) = &self.logged_in else {
-            return;
-        };
-        let unit = Arc::clone(unit);
         let mut index = 0;
         while index < self.long_reads.len()
             && self.connection.output_bytes() < OUTPUT_BYTES_MAX
@@ -197,14 +213,15 @@ impl ConnectionTask {
             && self.has_memory()
             && !self.turn.is_over()
         {
-            if !self.long_reads[index].can_go_on() || !self.continue_long_read(index, &unit) {
+            if !self.long_reads[index].can_go_on() || !self.continue_long_read(index) {
                 index += 1;
             }
         }
     }
 
     /// One piece of one long read; false if it went to a disk thread.
-    fn continue_long_read(&mut self, index: usize, unit: &Arc<Unit>) -> bool {
+    fn continue_long_read(&mut self, index: usize) -> bool {
+        let unit = Arc::clone(&self.long_reads[index].unit);
         let LongRead {
             task,
             offset,
@@ -215,7 +232,11 @@ impl ConnectionTask {
         let left = length - done;
         let piece = left.min(SHORT_READ_BYTES_MAX);
         self.turn.charge_bytes(piece);
-        match self.try_read(unit, offset + done, piece) {
+        let read = self.try_read(&unit, offset + done, piece);
+        if let Some(recording) = self.recording(&unit) {
+            recording.note(offset + done, piece, read.is_ok());
+        }
+        match read {
             Ok(data) => self.handle_piece(task, Ok(data)),
             Err(Postponed::Failed(source)) => {
                 let fault = Fault::Read {
@@ -227,7 +248,7 @@ impl ConnectionTask {
             }
             Err(Postponed::NotCached) => {
                 let piece = left.min(DISK_PIECE_BYTES);
-                self.read_piece_on_thread(index, unit, (offset + done, piece));
+                self.read_piece_on_thread(index, &unit, (offset + done, piece));
                 return false;
             }
         }

@@ -51,7 +51,7 @@ impl ConnectionTask {
     /// Carries out the commands that the limits let through by now.
     pub(super) fn release_throttled(&mut self) {
         while !self.throttle.is_empty() && self.may_take_more() {
-            let Some(LoggedIn { session, unit }) = &self.logged_in else {
+            let Some(LoggedIn { session, units, .. }) = &self.logged_in else {
                 return;
             };
             let now = Instant::now();
@@ -65,6 +65,9 @@ impl ConnectionTask {
             }
             self.turn.charge_command();
             // The disk may have been reserved by somebody else meanwhile.
+            let Some((_, unit)) = units.find(one.command.lun) else {
+                continue;
+            };
             match unit.admit(session, &one.decoded) {
                 Ok(()) => {
                     let arrived = self.meter.arrived();

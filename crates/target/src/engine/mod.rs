@@ -7,6 +7,7 @@ mod locks;
 mod pool;
 mod reservations;
 mod unit;
+mod units;
 
 pub(crate) use buffers::{Buffer, Buffers};
 pub(crate) use execute::{Failure, Outcome, Work, carry_out, read_piece};
@@ -14,3 +15,4 @@ pub(crate) use fault::Fault;
 pub(crate) use locks::{Access, Held, RangeLocks, Span};
 pub(crate) use pool::{DiskPool, FlowId, Lane, Slot, contained};
 pub(crate) use unit::Unit;
+pub(crate) use units::Units;

@@ -104,6 +104,11 @@ impl DiskPool {
         Ok(pool)
     }
 
+    /// True if no command waits for a thread to read or write data.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.data.lock().jobs.is_empty()
+    }
+
     /// Runs a job on one of the lane's threads, in its turn.
     pub(crate) fn submit(&self, slot: Slot, job: Job) {
         let queue = match slot.lane {

@@ -34,8 +34,14 @@ struct Shared {
 }
 
 impl Unit {
-    /// A disk with what its initiators have asked to keep in `note`. May wait for the storage.
-    pub(crate) fn open(description: LogicalUnit, device: Arc<dyn BlockDevice>, note: Note) -> Self {
+    /// A disk with what its initiators have asked to keep in `note`. Its work waits in the line of `flow`, which the disks
+    /// of a client share. May wait for the storage.
+    pub(crate) fn open(
+        description: LogicalUnit,
+        device: Arc<dyn BlockDevice>,
+        note: Note,
+        flow: FlowId,
+    ) -> Self {
         let (keeper, persistent) = Keeper::open(note);
         let shared = Shared {
             persistent,
@@ -45,7 +51,7 @@ impl Unit {
             description,
             device,
             locks: Arc::default(),
-            flow: FlowId::next(),
+            flow,
             shared: Mutex::new(shared),
             keeper: Mutex::new(keeper),
         }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use dess_model::{ClientEntry, ClientId, DiskStatus, PoolLevel};
+use dess_model::{ClientEntry, ClientId, DiskStatus, PoolLevel, VersionRef};
 
 use crate::accounts::{Account, LE_MICROS, Operation};
 use crate::service::Service;
@@ -130,6 +130,7 @@ fn write_all(text: &mut String, service: &Service, rows: &[Row]) -> fmt::Result 
     let name = "dess_iscsi_sessions";
     head(text, name, "gauge", "Open sessions.")?;
     writeln!(text, "{name} {}", service.sessions.matching(|_| true).len())?;
+    write_boots(text, service)?;
     write_operations(text, rows)?;
     PER_CLIENT
         .iter()
@@ -181,9 +182,64 @@ fn write_space(text: &mut String, service: &Service, disks: &[DiskStatus]) -> fm
         let entry = snapshot.as_deref();
         let entry = entry.and_then(|all| all.client_by_id(disk.client));
         let labels = labels(disk.client, entry);
-        writeln!(text, "{name}{{{labels}}} {}", disk.overlay_bytes)?;
+        let lun = disk.lun;
+        writeln!(
+            text,
+            "{name}{{{labels},lun=\"{lun}\"}} {}",
+            disk.overlay_bytes
+        )?;
     }
     Ok(())
+}
+
+/// What boots read, and what was read ahead for them.
+fn write_boots(text: &mut String, service: &Service) -> fmt::Result {
+    let Some(profiles) = service.profiles() else {
+        return Ok(());
+    };
+    let profiles = profiles.status();
+    let name = "dess_iscsi_read_ahead_bytes_total";
+    let help = "Bytes of boot profiles that were read ahead, or found in memory.";
+    head(text, name, "counter", help)?;
+    for status in &profiles {
+        let version = labels_of(status.version);
+        for (from, bytes) in [
+            ("memory", status.ahead_warm_bytes),
+            ("storage", status.ahead_bytes),
+        ] {
+            writeln!(text, "{name}{{{version},from=\"{from}\"}} {bytes}")?;
+        }
+    }
+    let name = "dess_iscsi_boot_units_total";
+    let help = "Units of 64 KiB that boots read, by whether the profile of the version named them.";
+    head(text, name, "counter", help)?;
+    for status in &profiles {
+        let version = labels_of(status.version);
+        let missed = status.units_read - status.units_predicted;
+        for (predicted, units) in [("true", status.units_predicted), ("false", missed)] {
+            writeln!(
+                text,
+                "{name}{{{version},predicted=\"{predicted}\"}} {units}"
+            )?;
+        }
+    }
+    let name = "dess_iscsi_boot_reads_total";
+    let help = "Reads of boots, by where the answer came from.";
+    head(text, name, "counter", help)?;
+    for status in &profiles {
+        let version = labels_of(status.version);
+        for (from, reads) in [
+            ("memory", status.reads_from_memory),
+            ("storage", status.reads_from_storage),
+        ] {
+            writeln!(text, "{name}{{{version},from=\"{from}\"}} {reads}")?;
+        }
+    }
+    Ok(())
+}
+
+fn labels_of(version: VersionRef) -> String {
+    format!("image=\"{}\",version=\"{}\"", version.image, version.number)
 }
 
 /// Bytes and latencies; the number of commands is the histogram's count.

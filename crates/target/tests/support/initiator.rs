@@ -44,6 +44,8 @@ pub struct Initiator {
     itt: u32,
     cmd_sn: u32,
     exp_stat_sn: u32,
+    /// The logical unit that commands and task management are for.
+    pub lun: u8,
     /// The target asked to log out (Async Message, event 1).
     pub logout_requested: bool,
 }
@@ -72,6 +74,7 @@ impl Initiator {
             itt: 1,
             cmd_sn: 1,
             exp_stat_sn: 0,
+            lun: 0,
             logout_requested: false,
         };
         let method = match login.chap {
@@ -142,6 +145,7 @@ impl Initiator {
         if expected == 0 {
             bhs[1] = 0x80;
         }
+        bhs[9] = self.lun;
         bhs[16..20].copy_from_slice(&self.itt.to_be_bytes());
         self.itt += 1;
         bhs[20..24].copy_from_slice(&expected.to_be_bytes());
@@ -181,7 +185,7 @@ impl Initiator {
         Ok((write, write + 1))
     }
 
-    /// Carries out a task management function on LUN 0; returns its response.
+    /// Carries out a task management function; returns its response.
     pub fn manage(&mut self, function: u8) -> io::Result<u8> {
         let bytes = self.management_pdu(function);
         self.stream.write_all(&bytes)?;
@@ -194,6 +198,7 @@ impl Initiator {
         let mut bhs = [0; 48];
         bhs[0] = 0x42;
         bhs[1] = 0x80 | function;
+        bhs[9] = self.lun;
         bhs[16..20].copy_from_slice(&self.itt.to_be_bytes());
         self.itt += 1;
         bhs[20..24].copy_from_slice(&u32::MAX.to_be_bytes());
@@ -291,6 +296,12 @@ impl Initiator {
             }
         }
         panic!("the unit does not become ready");
+    }
+
+    /// INQUIRY of a VPD page, or the standard data.
+    pub fn inquiry(&mut self, page: Option<u8>) -> io::Result<Vec<u8>> {
+        let cdb = [0x12, page.is_some().into(), page.unwrap_or(0), 0, 255, 0];
+        Ok(self.command(&cdb, &[], 255)?.data)
     }
 
     pub fn read(&mut self, lba: u32, blocks: u16) -> io::Result<Ended> {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use dess_disk::{ImageFormat, ImportRequest, ImportSource, import, version_directory};
 use dess_model::host::{Paths, request, write_snapshot};
 use dess_model::{
-    BootPolicy, ClientEntry, ClientId, DhcpMode, DiskId, DiskIdentity, Event, EventKind, ImageId,
-    IscsiIdentity, MacAddr, Registration, SNAPSHOT_FORMAT, Secret, ServerEntry, SiteSnapshot,
-    Subnet, TargetReply, TargetRequest, Timestamp, VersionEntry, VersionRef,
+    BootPolicy, ClientEntry, ClientId, DataAccess, DataDiskEntry, DhcpMode, DiskId, DiskIdentity,
+    Event, EventKind, ImageId, IscsiIdentity, MacAddr, Registration, SNAPSHOT_FORMAT, Secret,
+    ServerEntry, SiteSnapshot, Subnet, TargetReply, TargetRequest, Timestamp, VersionEntry,
+    VersionRef,
 };
 use dess_target::{TargetOptions, serve};
 use tokio::runtime::Runtime;
@@ -71,6 +72,7 @@ fn client(seat: u32, policy: BootPolicy, version: VersionRef) -> ClientEntry {
             serial: format!("serial{seat}"),
             naa: 0x3000_0000_0000_0000 | u64::from(seat),
         },
+        data_disks: Vec::new(),
         group: None,
         limits: Default::default(),
         overlay_limits: Default::default(),
@@ -124,7 +126,12 @@ fn snapshot(
 impl Site {
     /// Seat 1 is volatile, seat 2 persistent, seat 3 not approved, seat 4 without an image.
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same, with its files below `directory`.
+    pub fn new_in(directory: &Path) -> Self {
+        let directory = tempfile::tempdir_in(directory).unwrap();
         let paths = Paths {
             state: directory.path().join("state"),
             runtime: directory.path().join("run"),
@@ -167,6 +174,39 @@ impl Site {
             image,
             events,
             _directory: directory,
+        }
+    }
+
+    /// Imports one more version; the snapshot knows it from its next publication on.
+    pub fn add_version(&mut self, image: u32, number: u32, content: &[u8]) -> VersionRef {
+        let version = VersionRef {
+            image: uuid(image).parse::<ImageId>().unwrap(),
+            number,
+        };
+        import_image(&self.paths, version, content, &self.paths.state);
+        self.snapshot.versions.push(VersionEntry {
+            version,
+            image_name: format!("image{image}"),
+            directory: format!("{}/{number}", version.image.simple()),
+            size_bytes: content.len() as u64,
+        });
+        version
+    }
+
+    /// A data disk of a seat.
+    pub fn data_disk(
+        &self,
+        seat: u32,
+        lun: u8,
+        version: VersionRef,
+        access: DataAccess,
+    ) -> DataDiskEntry {
+        let client = self.snapshot.client_by_id(client_id(seat)).unwrap();
+        DataDiskEntry {
+            lun,
+            version,
+            access,
+            disk: client.disk.data_disk(version.image),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One client's own page.
 
 use dess_diagnosis::ClientState;
-use dess_model::BootPolicy;
+use dess_model::{BootPolicy, DataAccess};
 use dess_node::operations::ClientView;
 
 use super::fault_words;
@@ -79,6 +79,7 @@ pub(crate) fn facts(words: &Wording, client: &ClientView) -> Vec<Fact> {
                 .map_or_else(|| t.no_image.into(), |image| image.label.clone()),
         ),
         fact(t.policy, policy_word(t, client.policy).into()),
+        fact(t.data_disks, data_disks(t, client)),
         fact(t.group, client.group.clone()),
         fact(
             t.traffic,
@@ -90,6 +91,34 @@ pub(crate) fn facts(words: &Wording, client: &ClientView) -> Vec<Fact> {
         ),
         fact(t.registered, words.moment(client.created).text),
     ]
+}
+
+/// A line of the data disks: `1 games@3 · 2 course@1`.
+fn data_disks(t: &Catalog, client: &ClientView) -> String {
+    let disks = client.data_disks.iter();
+    let disks: Vec<_> = disks
+        .filter_map(|disk| {
+            let label = disk.label.as_ref()?;
+            Some(format!(
+                "{} {label} ({})",
+                disk.lun,
+                access_word(t, disk.access)
+            ))
+        })
+        .collect();
+    match disks.is_empty() {
+        true => t.data_disks_none.into(),
+        false => disks.join(" · "),
+    }
+}
+
+fn access_word(t: &Catalog, access: DataAccess) -> Phrase {
+    match access {
+        DataAccess::ReadOnly => t.access_read_only,
+        DataAccess::Volatile => t.policy_volatile,
+        DataAccess::Persistent => t.policy_persistent,
+        DataAccess::Maintenance => t.policy_maintenance,
+    }
 }
 
 fn policy_word(t: &Catalog, policy: BootPolicy) -> Phrase {

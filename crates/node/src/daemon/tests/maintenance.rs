@@ -180,6 +180,7 @@ fn answer(store: &DiskStore, snapshot: &SiteSnapshot, request: &TargetRequest) -
             sessions: vec![],
             disks: vec![],
             clients: vec![],
+            boot_profiles: vec![],
         }),
     };
     done.unwrap_or_else(|error| {
@@ -325,6 +326,7 @@ async fn an_overlay_that_was_sealed_for_nothing_is_given_back() {
     assert!(room.store().power_on(&room.spec()).is_err());
     let status = DiskStatus {
         client: room.client,
+        lun: 0,
         state: DiskState::Sealed,
         size_bytes: IMAGE_BYTES as u64,
         overlay_bytes: 0,
