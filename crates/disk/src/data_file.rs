@@ -1,5 +1,6 @@
 //! A file that holds a layer's blocks at the disk's own offsets.
 
+use std::fs::File;
 use std::io;
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
@@ -39,6 +40,11 @@ impl DataFile {
             file,
             waits_unknown: AtomicBool::new(false),
         }
+    }
+
+    /// The file, for reading only.
+    pub(crate) fn reader(&self) -> &File {
+        self.file.reader()
     }
 
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -113,6 +119,17 @@ impl DataFile {
     /// Reads of what was synced come from the storage again, not from the kernel's memory.
     pub(crate) fn forget_cached(&self) -> io::Result<()> {
         self.file.forget_cached()
+    }
+
+    /// Asks the kernel not to keep a range in memory.
+    pub(crate) fn forget_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        let length = NonZeroU64::new(length);
+        Ok(rustix::fs::fadvise(
+            self.file.reader(),
+            offset,
+            length,
+            Advice::DontNeed,
+        )?)
     }
 
     pub(crate) fn sync_data(&self) -> io::Result<()> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use dess_model::{DiskId, VersionRef};
 
+use crate::building::BuildError;
+
 /// A version that cannot be opened or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
@@ -189,6 +191,36 @@ pub enum DiskError {
         /// The disk.
         disk: DiskId,
     },
+    /// Only what a persistent client wrote can be kept as a snapshot or replaced by one.
+    #[error("disk {disk} holds nothing persistent, or is maintained just now")]
+    NotPersistent {
+        /// The disk.
+        disk: DiskId,
+    },
+    /// No name of a snapshot.
+    #[error(
+        "\"{name}\" is no name of a snapshot: it has at most 63 letters, digits, -, _ and ., and begins with a letter or digit"
+    )]
+    SnapshotName {
+        /// As given.
+        name: String,
+    },
+    /// There is one of that name.
+    #[error("disk {disk} has a snapshot {name} already")]
+    SnapshotExists {
+        /// The disk.
+        disk: DiskId,
+        /// Its name.
+        name: String,
+    },
+    /// There is none of that name.
+    #[error("disk {disk} has no snapshot {name}")]
+    NoSnapshot {
+        /// The disk.
+        disk: DiskId,
+        /// As given.
+        name: String,
+    },
     /// The storage is nearly full, and overlays that are in use come first.
     #[error(
         "the storage for clients' writes is full to {used_percent} %; disk {disk} gets no new overlay"
@@ -282,6 +314,23 @@ pub enum ImportError {
     /// The caller asked to stop.
     #[error("the import was cancelled")]
     Cancelled,
+}
+
+impl From<BuildError> for ImportError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Store {
+                action,
+                path,
+                source,
+            } => Self::Store {
+                action,
+                path,
+                source,
+            },
+            BuildError::Exists { version } => Self::Exists { version },
+        }
+    }
 }
 
 impl ImportError {

@@ -9,6 +9,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::io::Errno;
+
+use crate::data_file::DataFile;
 
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -130,6 +133,26 @@ impl StoreFile {
         })
     }
 
+    /// Makes this file share all blocks of another one until either is written. False where the file system cannot.
+    pub(crate) fn share_blocks(&self, from: &DataFile) -> io::Result<bool> {
+        if self.watch.is_watching() {
+            // What is simulated knows only writes.
+            return Ok(false);
+        }
+        match rustix::fs::ioctl_ficlone(&self.file, from.reader()) {
+            Ok(()) => Ok(true),
+            Err(
+                Errno::OPNOTSUPP
+                | Errno::XDEV
+                | Errno::INVAL
+                | Errno::NOTTY
+                | Errno::NOSYS
+                | Errno::PERM,
+            ) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Takes [`make_read_only`](Self::make_read_only) back.
     pub(crate) fn make_writable(&self) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(WRITABLE))
@@ -228,6 +251,11 @@ impl Watch {
     #[inline]
     fn file(_: &Path) -> Self {
         Self
+    }
+
+    #[inline]
+    fn is_watching(&self) -> bool {
+        false
     }
 
     #[inline]

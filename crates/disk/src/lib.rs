@@ -10,7 +10,10 @@
 //!
 //! The layout of every file is in `docs/format/`.
 
+pub mod backup;
 mod block_map;
+mod building;
+pub mod check;
 mod data_file;
 mod device;
 mod disk;
@@ -37,6 +40,7 @@ mod store;
 mod testing;
 mod version;
 
+pub use building::{BuildError, clean_unfinished, discard_unfinished};
 pub use device::{BLOCK_BYTES, BlockDevice, BlockRead};
 pub use disk::{Disk, DiskFigures};
 pub use error::{DiskError, ExportError, ImportError, RawError, VersionError};
@@ -44,7 +48,7 @@ pub use export::{ExportFormat, ExportTarget, export};
 pub use format::ImageFormat;
 pub use import::{
     DiskLint, DriverStart, Finding, ImportRequest, ImportSource, NetworkDriver, PartitionTable,
-    WindowsSeen, clean_unfinished, discard_unfinished, import,
+    WindowsSeen, import,
 };
 pub use layer::{
     Difference, LayerError, PublishRequest, difference, flatten, publish, remove_version,
@@ -59,8 +63,8 @@ pub use read_only::ReadOnlyDisk;
 pub use space::pool_figures;
 pub use store::{
     DiskInfo, DiskSpec, DiskStore, DiskUsage, ListedDisk, OverlayFill, PoweredDisk, SealedOverlay,
-    SpaceUsage, StoreOptions, StorePaths, VersionUsage, overlays_in_use, sealed_directory,
-    space_usage,
+    SnapshotInfo, SpaceUsage, StoreOptions, StorePaths, VersionUsage, overlays_in_use,
+    sealed_directory, snapshot_directory, space_usage,
 };
 pub use version::{
     DISK_BYTES_MAX, LAYERS_MAX, MANIFEST_FORMAT, Manifest, OverlaySource, SourceInfo, Sums,

@@ -234,6 +234,24 @@ pub fn decode_map(bytes: &[u8]) -> Result<MapContent, MapDecodeError> {
     Ok(content)
 }
 
+/// All words of the whole records in a map file that may be broken, in no order.
+pub(crate) fn salvage_records(bytes: &[u8], header: &MapHeader) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut rest = bytes.get(RECORDS_OFFSET..).unwrap_or_default();
+    while rest.len() >= RECORD_HEADER_BYTES {
+        // Records have lengths of whole 4 bytes.
+        let skipped = match Record::decode(rest, header.seed()) {
+            Some(record) => {
+                words.extend(record.words());
+                record.len()
+            }
+            None => 4,
+        };
+        rest = rest.get(skipped..).unwrap_or_default();
+    }
+    words
+}
+
 struct Record<'a> {
     sequence: u64,
     flush: u64,

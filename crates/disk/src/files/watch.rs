@@ -37,6 +37,10 @@ impl Watch {
         watch
     }
 
+    pub(crate) fn is_watching(&self) -> bool {
+        self.recording.is_some()
+    }
+
     pub(crate) fn perform<T>(
         &self,
         change: Change<'_>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::writer::{DataWriter, Piece, VersionWriter};
+use crate::building::{DataWriter, Piece, VersionWriter};
 use crate::error::ImportError;
 use crate::format::{Chain, Unpacker};
 use crate::version::CHUNK_BYTES;

@@ -1,47 +1,34 @@
 //! Import: makes a version out of a disk image (`docs/format/version.md`).
 
-mod checkpoint;
 mod copy;
+mod fingerprint;
 mod lint;
 mod stream;
 mod windows;
-mod writer;
 
-use std::fs::{self, File};
-use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use dess_model::{ImageId, Timestamp, VersionRef};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use tracing::{info, warn};
+use dess_model::{Timestamp, VersionRef};
+use tracing::info;
 
+use crate::building::checkpoint::{self, Checkpoints};
+use crate::building::{Building, DataWriter, Purpose, VersionWriter, sync_names};
 use crate::error::ImportError;
-use crate::files::{self, sync_parent};
+use crate::files;
 use crate::format::{Chain, ImageFormat};
-use crate::layer::{DELETE_PREFIX, FLATTEN_PREFIX, PUBLISH_PREFIX};
 use crate::progress::{Progress, Throttle};
 use crate::space;
-use crate::version::{DISK_BYTES_MAX, Manifest, SourceInfo, version_directory};
+use crate::version::{DISK_BYTES_MAX, MANIFEST_FORMAT, Manifest, SourceInfo, version_directory};
 pub use lint::{DiskLint, Finding, PartitionTable, Read, lint};
 pub use windows::{DriverStart, NetworkDriver, WindowsSeen};
 
-use checkpoint::{Checkpoints, Fingerprint};
 use copy::{ImageFeed, copy};
+use fingerprint::Fingerprint;
 use stream::Stream;
-use writer::{DataWriter, VersionWriter};
 
-const UNFINISHED_PREFIX: &str = ".import-";
 /// What came out of a stream, in the directory in which the version is built.
 const UNPACKED_FILE: &str = "unpacked";
-/// What a crash may leave in the directory of an image (`docs/format/version.md`).
-const RUBBISH_PREFIXES: [&str; 4] = [
-    UNFINISHED_PREFIX,
-    PUBLISH_PREFIX,
-    FLATTEN_PREFIX,
-    DELETE_PREFIX,
-];
 
 /// What to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +59,7 @@ pub struct ImportRequest {
 
 /// Imports a version. It becomes visible at once when it is whole and synced; after an error, a cancellation or a crash nothing
 /// of it is visible, and it can simply be started again. After a cancellation or a crash it then goes on where it was, unless the source
-/// is a stream or was changed; [`discard_unfinished`] drops what is kept for that.
+/// is a stream or was changed; [`discard_unfinished`](crate::discard_unfinished) drops what is kept for that.
 ///
 /// `progress` is called at most about ten times a second; `cancelled` is asked once per MiB. May take minutes: call it from a thread
 /// that may wait.
@@ -88,18 +75,21 @@ pub fn import(
     let target = version_directory(&request.images, request.version);
     if target.exists() {
         // The one that published it may have died before the name was durable.
-        sync_names(&target)?;
+        sync_names(&target).map_err(ImportError::store("sync", &target))?;
         return Err(ImportError::Exists {
             version: request.version,
         });
     }
-    let mut unfinished = Unfinished::begin(&target, request.version)?;
-    let copied = copy_source(request, &unfinished.path, progress, cancelled);
-    if let Err(ImportError::Cancelled) = copied {
-        unfinished.kept = checkpoint::is_fresh(&unfinished.path);
-    }
-    let manifest = copied?;
-    unfinished.publish(&target, request.version)?;
+    let building = Building::begin(&request.images, request.version, Purpose::Import)?;
+    let manifest = match copy_source(request, &building, progress, cancelled) {
+        Ok(manifest) => manifest,
+        Err(ImportError::Cancelled) => {
+            building.suspend();
+            return Err(ImportError::Cancelled);
+        }
+        Err(error) => return Err(error),
+    };
+    building.publish()?;
     info!(
         version = %request.version, size_bytes = manifest.size_bytes, data_blocks = manifest.data_blocks,
         "imported {} as version {}", request.source.path.display(), request.version
@@ -107,60 +97,9 @@ pub fn import(
     Ok(manifest)
 }
 
-/// Drops what a cancelled import of `version` keeps so that it could go on.
-///
-/// # Errors
-/// If it cannot be removed.
-pub fn discard_unfinished(images: &Path, version: VersionRef) -> Result<(), ImportError> {
-    let path = unfinished_directory(&version_directory(images, version), version);
-    if !path.exists()
-        || lock(&path)
-            .map_err(ImportError::store("lock", &path))?
-            .is_none()
-    {
-        return Ok(());
-    }
-    files::remove_dir_all(&path).map_err(ImportError::store("remove", &path))
-}
-
-fn unfinished_directory(target: &Path, version: VersionRef) -> PathBuf {
-    target.with_file_name(format!("{UNFINISHED_PREFIX}{}", version.number))
-}
-
-/// Removes what crashed imports, publications, flattenings and deletions have left, unless it is an import that could go on
-/// (for a week); those that still run keep theirs. Returns how many were removed.
-///
-/// # Errors
-/// If a directory cannot be read or removed.
-pub fn clean_unfinished(images: &Path) -> Result<usize, ImportError> {
-    let mut removed = 0;
-    for image in entries(images)? {
-        let named = image.file_name().and_then(|name| name.to_str());
-        if named.is_none_or(|name| ImageId::from_str(name).is_err()) {
-            continue;
-        }
-        for version in entries(&image)? {
-            let name = version.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| {
-                RUBBISH_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
-            }) && !checkpoint::is_fresh(&version)
-                && lock(&version)
-                    .map_err(ImportError::store("lock", &version))?
-                    .is_some()
-            {
-                files::remove_dir_all(&version).map_err(ImportError::store("remove", &version))?;
-                removed += 1;
-            }
-        }
-    }
-    Ok(removed)
-}
-
 fn copy_source(
     request: &ImportRequest,
-    directory: &Path,
+    building: &Building,
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
@@ -168,13 +107,13 @@ fn copy_source(
     let marker = source.end_marker.as_deref();
     let Some(mut stream) = Stream::open(&source.path, source.format, marker, cancelled)? else {
         let image = Chain::open(&source.path, source.format)?;
-        return copy_image(request, &image, directory, progress, cancelled);
+        return copy_image(request, &image, building, progress, cancelled);
     };
     if stream.format() == ImageFormat::Raw {
-        return copy_stream(request, stream, directory, progress, cancelled);
+        return copy_stream(request, stream, building, progress, cancelled);
     }
-    clear(directory)?;
-    let unpacked = directory.join(UNPACKED_FILE);
+    building.empty(None)?;
+    let unpacked = building.path().join(UNPACKED_FILE);
     if unpacked.exists() {
         files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
     }
@@ -183,7 +122,7 @@ fn copy_source(
     let mut report = || throttle.done(read.taken());
     stream.unpack(&unpacked, &mut report, cancelled)?;
     let image = Chain::open(&unpacked, Some(stream.format()))?;
-    let manifest = copy_image(request, &image, directory, progress, cancelled);
+    let manifest = copy_image(request, &image, building, progress, cancelled);
     drop(image);
     files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
     manifest
@@ -192,7 +131,7 @@ fn copy_source(
 fn copy_image(
     request: &ImportRequest,
     image: &Chain,
-    directory: &Path,
+    building: &Building,
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
@@ -208,27 +147,14 @@ fn copy_image(
     image.check_whole(cancelled)?;
     let mut throttle = Throttle::new(progress, size_bytes.next_multiple_of(512));
     let fingerprint = Fingerprint::of(image)?;
-    let mut writer = VersionWriter::new(directory, request.version);
-    let data = match checkpoint::read(directory, &fingerprint, &writer.map_header()) {
-        Some(done) => {
-            writer.resume(done);
-            info!(
-                version = %request.version, done_bytes = writer.offset(),
-                "the import of {} goes on where it was interrupted", name_of(path)
-            );
-            DataWriter::resume(directory, writer.offset())?
-        }
-        None => {
-            clear(directory)?;
-            DataWriter::create(directory)?
-        }
-    };
-    let mut checkpoints = Checkpoints::new(directory, &fingerprint, writer.offset());
+    let keep = Some(UNPACKED_FILE);
+    let (data, mut writer) = checkpoint::resume_or_begin(building, &fingerprint, keep)?;
+    let mut checkpoints = Checkpoints::new(building.path(), &fingerprint, writer.offset());
     let mut feed = ImageFeed { image };
     let on_piece = &mut |writer: &VersionWriter| {
         throttle.done(writer.offset());
-        keep_reserve(directory)?;
-        checkpoints.keep_up(writer, &data)
+        keep_reserve(building.path())?;
+        Ok(checkpoints.keep_up(writer, &data)?)
     };
     copy(
         &mut feed,
@@ -244,7 +170,7 @@ fn copy_image(
         format: image.format(),
         file_bytes: image.file_bytes(),
     };
-    let manifest = writer.finish(&data, source, &request.comment, request.created)?;
+    let manifest = finish(request, building, &data, writer, source)?;
     throttle.finish();
     Ok(manifest)
 }
@@ -253,19 +179,19 @@ fn copy_image(
 fn copy_stream(
     request: &ImportRequest,
     mut stream: Stream,
-    directory: &Path,
+    building: &Building,
     progress: &mut dyn FnMut(Progress),
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, ImportError> {
     let path = &request.source.path;
     let read = stream.progress();
     let mut throttle = Throttle::new(progress, read.total());
-    clear(directory)?;
-    let data = DataWriter::create(directory)?;
-    let mut writer = VersionWriter::new(directory, request.version);
+    building.empty(None)?;
+    let data = DataWriter::create(building.path())?;
+    let mut writer = VersionWriter::new(request.version);
     let on_piece = &mut |_: &VersionWriter| {
         throttle.done(read.taken());
-        keep_reserve(directory)
+        keep_reserve(building.path())
     };
     copy(&mut stream, None, &data, &mut writer, on_piece, cancelled)?;
     if writer.offset() == 0 {
@@ -276,9 +202,40 @@ fn copy_stream(
         format: ImageFormat::Raw,
         file_bytes: read.taken(),
     };
-    let manifest = writer.finish(&data, source, &request.comment, request.created)?;
+    let manifest = finish(request, building, &data, writer, source)?;
     throttle.finish();
     Ok(manifest)
+}
+
+/// Looks at the disk that was copied, and makes the version whole.
+fn finish(
+    request: &ImportRequest,
+    building: &Building,
+    data: &DataWriter,
+    writer: VersionWriter,
+    source: SourceInfo,
+) -> Result<Manifest, ImportError> {
+    let size_bytes = writer.offset();
+    data.extend(size_bytes)?;
+    let read = |offset, buffer: &mut [u8]| data.reader().read_exact_at(buffer, offset);
+    let seen = lint(size_bytes, &read).map_err(ImportError::store("read", data.path()))?;
+    let about = Manifest {
+        format: MANIFEST_FORMAT,
+        version: request.version,
+        parent: None,
+        size_bytes,
+        data_blocks: 0,
+        created: request.created,
+        source: Some(source),
+        overlay: None,
+        comment: request.comment.clone(),
+        author: String::new(),
+        image_crc32c: 0,
+        map_crc32c: 0,
+        sums_crc32c: 0,
+        lint: Some(seen),
+    };
+    Ok(writer.finish(building, about)?)
 }
 
 /// An import leaves to the server itself what clients' writes leave to it.
@@ -286,103 +243,9 @@ fn keep_reserve(directory: &Path) -> Result<(), ImportError> {
     space::keep_reserve(directory).map_err(ImportError::store("write", directory))
 }
 
-/// Empties the directory in which a version is built.
-fn clear(directory: &Path) -> Result<(), ImportError> {
-    for left in entries(directory)? {
-        if left.file_name().is_none_or(|name| name != UNPACKED_FILE) {
-            files::remove_file(&left).map_err(ImportError::store("remove", &left))?;
-        }
-    }
-    Ok(())
-}
-
 fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-/// The directory in which a version is built; removed unless it is published.
-struct Unfinished {
-    path: PathBuf,
-    published: bool,
-    /// It was cancelled, but could go on.
-    kept: bool,
-    /// Locked while the import runs, so that nobody cleans it away.
-    _lock: File,
-}
-
-impl Unfinished {
-    fn begin(target: &Path, version: VersionRef) -> Result<Self, ImportError> {
-        let path = unfinished_directory(target, version);
-        let create = || files::create_dir_all(&path).map_err(ImportError::store("create", &path));
-        create()?;
-        let held = lock(&path).map_err(ImportError::store("lock", &path))?;
-        let Some(held) = held else {
-            return Err(ImportError::Exists { version });
-        };
-        Ok(Self {
-            path,
-            published: false,
-            kept: false,
-            _lock: held,
-        })
-    }
-
-    /// Order: all files and the directory are synced by now; rename; sync the parent. A crash before the rename leaves what
-    /// `clean_unfinished` removes, after it a whole version.
-    fn publish(mut self, target: &Path, version: VersionRef) -> Result<(), ImportError> {
-        match files::rename_new(&self.path, target) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(ImportError::Exists { version });
-            }
-            Err(error) => return Err(ImportError::store("rename", &self.path)(error)),
-        }
-        self.published = true;
-        sync_names(target)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.published
-            && !self.kept
-            && let Err(error) = files::remove_dir_all(&self.path)
-        {
-            warn!(path = %self.path.display(), %error, "an unfinished import stays until the next start");
-        }
-    }
-}
-
-/// Makes the name of a version durable, with its image's and that of the image directory itself.
-fn sync_names(version: &Path) -> Result<(), ImportError> {
-    for name in version.ancestors().take(3) {
-        sync_parent(name).map_err(ImportError::store("sync", name))?;
-    }
-    Ok(())
-}
-
-/// Locks a directory; `None` if another process holds it.
-fn lock(directory: &Path) -> io::Result<Option<File>> {
-    let file = File::open(directory)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Paths in a directory; none if it does not exist.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImportError> {
-    let error = || ImportError::store("read", directory);
-    let listing = match fs::read_dir(directory) {
-        Ok(listing) => listing,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(other) => return Err(error()(other)),
-    };
-    listing
-        .map(|entry| entry.map(|entry| entry.path()).map_err(error()))
-        .collect()
 }
 
 #[cfg(test)]

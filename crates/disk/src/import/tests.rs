@@ -1,8 +1,11 @@
 use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
 use std::process::Command;
 
 use super::*;
 use crate::Version;
+use crate::building::{clean_unfinished, discard_unfinished, entries};
 use crate::testing::{Room, image_bytes, read_all, version_ref};
 
 const SIZE: usize = 24 << 20;

@@ -1,12 +1,12 @@
 //! How much differs between two versions of an image.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use dess_model::VersionRef;
 
 use super::LayerError;
-use crate::block_map::BlockMap;
+use crate::block_map::{BlockMap, WORD_BLOCKS, Word};
 use crate::device::{BLOCK_BYTES, BlockRead};
 use crate::version::{CHUNK_BYTES, Manifest, Version, read_map, version_directory};
 
@@ -64,6 +64,39 @@ pub fn difference(
         }
         None => by_checksums(images, one, other),
     }
+}
+
+/// Numbers of the MiB in which a layer holds a block that only one of both versions has; none are known without a common layer.
+pub(crate) fn chunks_between(
+    images: &Path,
+    one: VersionRef,
+    other: VersionRef,
+) -> Result<BTreeSet<u64>, LayerError> {
+    let chains = (chain(images, one)?, chain(images, other)?);
+    let (of_one, of_other) = (by_number(&chains.0), by_number(&chains.1));
+    let mut chunks = BTreeSet::new();
+    if !chains
+        .0
+        .iter()
+        .any(|layer| of_other.contains_key(&layer.version))
+    {
+        return Ok(chunks);
+    }
+    let only_one = chains
+        .0
+        .iter()
+        .filter(|layer| !of_other.contains_key(&layer.version));
+    let only_other = chains
+        .1
+        .iter()
+        .filter(|layer| !of_one.contains_key(&layer.version));
+    for layer in only_one.chain(only_other) {
+        let directory = version_directory(images, layer.version);
+        let words = read_map(&directory, layer).map_err(LayerError::version(layer.version))?;
+        let chunk = |&(word, _): &Word| u64::from(word) * WORD_BLOCKS * BLOCK_BYTES / CHUNK_BYTES;
+        chunks.extend(words.iter().map(chunk));
+    }
+    Ok(chunks)
 }
 
 fn by_checksums(

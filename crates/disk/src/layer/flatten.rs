@@ -3,24 +3,24 @@
 use std::path::Path;
 
 use dess_model::VersionRef;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::building::Building;
-use super::{FLATTEN_PREFIX, LayerError};
-use crate::block_map::BlockMap;
-use crate::device::{BLOCK_BYTES, BlockRead};
+use super::LayerError;
+use crate::building::checkpoint::{self, Checkpoints};
+use crate::building::{Building, DataWriter, Piece, Purpose, VersionWriter, sync_names};
+use crate::device::BlockRead;
 use crate::error::VersionError;
-use crate::files::StoreFile;
 use crate::progress::{Progress, Throttle};
-use crate::version::{CHUNK_BYTES, DATA_FILE, ImageSum, Manifest, Version, version_directory};
-
-const ZERO_BLOCK: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+use crate::version::{CHUNK_BYTES, DATA_FILE, Manifest, Version, version_directory};
 
 /// Makes a version whole: its number and its content stay, the layers below are no longer needed. Whoever has it open goes on with the
 /// layered files; whoever opens it from now on gets the whole ones. A version without a parent is left as it is.
 ///
-/// After an error, a cancellation or a crash the version is as it was, and it can simply be started again. Compares everything it copies with
-/// the checksums of the version. May take minutes: `progress` is called at most about ten times a second, `cancelled` asked once per MiB.
+/// After an error, a cancellation or a crash the version is as it was, and it can simply be started again. After a cancellation or a
+/// crash it then goes on where it was; [`discard_unfinished`](crate::discard_unfinished) drops what is kept for that. Compares everything
+/// it copies with the checksums of the version. May take minutes: `progress` is called at most about ten times a second, `cancelled`
+/// asked once per MiB.
 ///
 /// # Errors
 /// If a layer is damaged, the store cannot be written, or `cancelled` said so.
@@ -33,114 +33,99 @@ pub fn flatten(
     let directory = version_directory(images, version);
     let layered = Version::open(&directory).map_err(LayerError::version(version))?;
     if layered.manifest().parent.is_none() {
+        // Who flattened it may have died before the exchange was durable; the parents may go after this.
+        sync_names(&directory).map_err(LayerError::store("sync", &directory))?;
         return Ok(layered.manifest().clone());
     }
-    let building = Building::begin(images, version, FLATTEN_PREFIX)?;
-    let mut whole = Whole::begin(&layered, &building)?;
-    whole.copy(progress, cancelled)?;
-    let manifest = Manifest {
-        parent: None,
-        data_blocks: whole.map.held(),
-        ..layered.manifest().clone()
+    let building = Building::begin(images, version, Purpose::Flatten)?;
+    let manifest = match copy(&layered, &building, progress, cancelled) {
+        Ok(manifest) => manifest,
+        Err(LayerError::Cancelled) => {
+            building.suspend();
+            return Err(LayerError::Cancelled);
+        }
+        Err(error) => return Err(error),
     };
-    let (chunks, words) = (whole.chunks, whole.map.words());
-    let manifest = building.write(manifest, chunks, &words)?;
     building.exchange()?;
     info!(%version, manifest.data_blocks, "version {version} is whole now");
     Ok(manifest)
 }
 
-/// The whole version while it is copied.
-struct Whole<'a> {
-    layered: &'a Version,
-    directory: &'a Path,
-    data: StoreFile,
-    map: BlockMap,
-    /// The checksums that it must have.
-    chunks: Vec<u32>,
+/// Tells whether the version is still that of which a part was copied.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Layers {
+    parent: Option<u32>,
+    image_crc32c: u32,
+    map_crc32c: u32,
 }
 
-impl<'a> Whole<'a> {
-    fn begin(layered: &'a Version, building: &'a Building) -> Result<Self, LayerError> {
-        let version = layered.manifest().version;
-        let size = layered.size_bytes();
-        Ok(Self {
-            chunks: layered.sums().map_err(LayerError::version(version))?.chunks,
-            data: building.create_data(size.next_multiple_of(BLOCK_BYTES))?,
-            directory: building.path(),
-            map: BlockMap::new(size),
-            layered,
-        })
-    }
-
-    fn copy(
-        &mut self,
-        progress: &mut dyn FnMut(Progress),
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<(), LayerError> {
-        let size = self.layered.size_bytes();
-        let mut throttle = Throttle::new(progress, size);
-        let mut image = ImageSum::default();
-        let mut buffer = vec![0; CHUNK_BYTES as usize];
-        for index in 0..self.chunks.len() {
-            if cancelled() {
-                return Err(LayerError::Cancelled);
-            }
-            let offset = index as u64 * CHUNK_BYTES;
-            let length = (size - offset).min(CHUNK_BYTES);
-            let crc = if self.layered.reads_as_zero(offset, length) {
-                image.push_zeros(length)
-            } else {
-                let chunk = &mut buffer[..length as usize];
-                let data = self.directory.join(DATA_FILE);
-                let read = self.layered.read_at(offset, chunk);
-                read.map_err(LayerError::store("read for", &data))?;
-                self.write_runs(offset, chunk)?;
-                image.push(chunk)
-            };
-            if crc != self.chunks[index] {
-                return Err(self.damaged(offset));
-            }
-            throttle.done(offset + length);
+fn copy(
+    layered: &Version,
+    building: &Building,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Manifest, LayerError> {
+    let manifest = layered.manifest();
+    let damaged = |offset| {
+        let path = building
+            .path()
+            .with_file_name(manifest.version.number.to_string());
+        let path = path.join(DATA_FILE);
+        LayerError::version(manifest.version)(VersionError::Checksum { path, offset })
+    };
+    let sums = layered
+        .sums()
+        .map_err(LayerError::version(manifest.version))?
+        .chunks;
+    let source = Layers {
+        parent: manifest.parent,
+        image_crc32c: manifest.image_crc32c,
+        map_crc32c: manifest.map_crc32c,
+    };
+    let (data, mut writer) = checkpoint::resume_or_begin(building, &source, None)?;
+    let mut checkpoints = Checkpoints::new(building.path(), &source, writer.offset());
+    let mut throttle = Throttle::new(progress, manifest.size_bytes);
+    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    while writer.offset() < manifest.size_bytes {
+        if cancelled() {
+            return Err(LayerError::Cancelled);
         }
-        if image.value() != self.layered.manifest().image_crc32c {
-            return Err(self.damaged(0));
+        let offset = writer.offset();
+        let crc = copy_chunk(layered, &data, &mut writer, &mut buffer)?;
+        if crc != sums[(offset / CHUNK_BYTES) as usize] {
+            return Err(damaged(offset));
         }
-        throttle.finish();
-        Ok(())
+        checkpoints.keep_up(&writer, &data)?;
+        throttle.done(writer.offset());
     }
+    checkpoints.remove()?;
+    data.extend(manifest.size_bytes)?;
+    let about = Manifest {
+        parent: None,
+        ..manifest.clone()
+    };
+    let whole = writer.finish(building, about)?;
+    if whole.image_crc32c != manifest.image_crc32c {
+        return Err(damaged(0));
+    }
+    throttle.finish();
+    Ok(whole)
+}
 
-    fn damaged(&self, offset: u64) -> LayerError {
-        let version = self.layered.manifest().version;
-        LayerError::version(version)(VersionError::Checksum {
-            path: self.directory.with_file_name(version.number.to_string()),
-            offset,
-        })
+/// Copies the next chunk; answers its checksum.
+fn copy_chunk(
+    layered: &Version,
+    data: &DataWriter,
+    writer: &mut VersionWriter,
+    buffer: &mut [u8],
+) -> Result<u32, LayerError> {
+    let offset = writer.offset();
+    let length = (layered.size_bytes() - offset).min(CHUNK_BYTES);
+    if layered.reads_as_zero(offset, length) {
+        return Ok(writer.add(Piece::Zeros(length)));
     }
-
-    /// Writes the runs of blocks that are not zero.
-    fn write_runs(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LayerError> {
-        let zero: Vec<bool> = bytes
-            .chunks(BLOCK_BYTES as usize)
-            .map(|block| block == &ZERO_BLOCK[..block.len()])
-            .collect();
-        let mut block = 0;
-        for run in zero.chunk_by(|a, b| a == b) {
-            if !run[0] {
-                let start = block * BLOCK_BYTES as usize;
-                let end = bytes.len().min((block + run.len()) * BLOCK_BYTES as usize);
-                let at = offset + start as u64;
-                let first = at / BLOCK_BYTES;
-                self.data
-                    .write_all_at(&bytes[start..end], at)
-                    .and_then(|()| {
-                        let blocks = first..first + run.len() as u64;
-                        self.map.add(blocks, &mut |_, _| Ok(()))
-                    })
-                    .map_err(LayerError::store("write", &self.directory.join(DATA_FILE)))?;
-            }
-            block += run.len();
-        }
-        Ok(())
-    }
+    let chunk = &mut buffer[..length as usize];
+    let read = layered.read_at(offset, chunk);
+    read.map_err(LayerError::store("read for", data.path()))?;
+    Ok(writer.add(data.write_chunk(offset, chunk)?))
 }

@@ -1,7 +1,6 @@
 //! Layers: publishing what a maintenance client wrote, flattening, comparing and removing versions
 //! (`docs/format/version.md`).
 
-mod building;
 mod difference;
 mod flatten;
 mod publish;
@@ -12,19 +11,14 @@ use std::path::{Path, PathBuf};
 
 use dess_model::VersionRef;
 
+pub(crate) use difference::chunks_between;
 pub use difference::{Difference, difference};
 pub use flatten::flatten;
 pub use publish::{PublishRequest, publish};
 pub use remove::remove_version;
 
+use crate::building::BuildError;
 use crate::error::{DiskError, VersionError};
-
-/// In the directory of an image: a version that is being published.
-pub(crate) const PUBLISH_PREFIX: &str = ".publish-";
-/// A version that is being made whole, or the layered files of one that was.
-pub(crate) const FLATTEN_PREFIX: &str = ".flatten-";
-/// A version that is being removed.
-pub(crate) const DELETE_PREFIX: &str = ".delete-";
 
 /// A version that was not made, made whole or removed. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +57,23 @@ pub enum LayerError {
     Cancelled,
 }
 
+impl From<BuildError> for LayerError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Store {
+                action,
+                path,
+                source,
+            } => Self::Store {
+                action,
+                path,
+                source,
+            },
+            BuildError::Exists { version } => Self::Exists { version },
+        }
+    }
+}
+
 impl LayerError {
     fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -78,5 +89,7 @@ impl LayerError {
     }
 }
 
+#[cfg(test)]
+mod stack_tests;
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use std::sync::mpsc;
 use dess_model::{Timestamp, VersionRef};
 use tracing::info;
 
-use super::building::Building;
-use super::{LayerError, PUBLISH_PREFIX};
+use super::LayerError;
 use crate::block_map::{BlockMap, Word};
+use crate::building::{Building, Purpose, sync_names};
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockRead};
 use crate::error::DiskError;
@@ -64,6 +64,9 @@ pub fn publish(
     let images = &request.images;
     let made = find_layer(images, base.image, sealed.source.layer);
     if let Some(made) = made.map_err(LayerError::store("read", images))? {
+        // Who published it may have died before the name was durable.
+        let directory = version_directory(images, made.version);
+        sync_names(&directory).map_err(LayerError::store("sync", &directory))?;
         return Ok(made);
     }
     if request.number <= base.number || version_directory(images, version).exists() {
@@ -81,10 +84,11 @@ pub fn publish(
         }
         .into());
     }
-    let building = Building::begin(images, version, PUBLISH_PREFIX)?;
+    let building = Building::begin(images, version, Purpose::Publish)?;
+    building.empty(None)?;
     let data = request.sealed.join(DATA_FILE);
     if !building.link_data(&data)? {
-        copy_blocks(&sealed, &building)?;
+        copy_blocks(&sealed, &building, cancelled)?;
     }
     let (image_crc32c, chunks) = sums(&sealed, &parent, progress, cancelled)?;
     let manifest = Manifest {
@@ -257,7 +261,11 @@ fn sum_chunks(
 }
 
 /// Where the overlays lie on another file system: copies the mapped blocks.
-fn copy_blocks(sealed: &Sealed, building: &Building) -> Result<(), LayerError> {
+fn copy_blocks(
+    sealed: &Sealed,
+    building: &Building,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(), LayerError> {
     let size = sealed.descriptor.size_bytes.next_multiple_of(BLOCK_BYTES);
     let to = building.create_data(size)?;
     let path = building.path().join(DATA_FILE);
@@ -266,30 +274,28 @@ fn copy_blocks(sealed: &Sealed, building: &Building) -> Result<(), LayerError> {
     while block < blocks {
         let (held, run) = sealed.map.run(block, blocks - block);
         if held {
-            copy_range(
-                &sealed.data,
-                &to,
-                block * BLOCK_BYTES..(block + run) * BLOCK_BYTES,
-            )
-            .map_err(LayerError::store("copy to", &path))?;
+            let mut range = block * BLOCK_BYTES..(block + run) * BLOCK_BYTES;
+            while range.start < range.end {
+                if cancelled() {
+                    return Err(LayerError::Cancelled);
+                }
+                let end = range.end.min(range.start + CHUNK_BYTES);
+                copy_range(&sealed.data, &to, range.start..end)
+                    .map_err(LayerError::store("copy to", &path))?;
+                range.start = end;
+            }
         }
         block += run;
     }
     Ok(())
 }
 
-/// Copies a range of the disk at its own offset, but for blocks that are zero.
+/// Copies at most a MiB of the disk at its own offset, unless it is zero.
 fn copy_range(from: &DataFile, to: &StoreFile, range: Range<u64>) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK_BYTES as usize];
-    let mut offset = range.start;
-    while offset < range.end {
-        let length = (range.end - offset).min(CHUNK_BYTES) as usize;
-        let part = &mut buffer[..length];
-        from.read_at(offset, part)?;
-        if part.iter().any(|&byte| byte != 0) {
-            to.write_all_at(part, offset)?;
-        }
-        offset += length as u64;
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    from.read_at(range.start, &mut bytes)?;
+    match bytes.iter().any(|&byte| byte != 0) {
+        true => to.write_all_at(&bytes, range.start),
+        false => Ok(()),
     }
-    Ok(())
 }

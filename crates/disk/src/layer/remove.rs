@@ -6,7 +6,8 @@ use std::path::Path;
 use dess_model::VersionRef;
 use tracing::info;
 
-use super::{DELETE_PREFIX, LayerError};
+use super::LayerError;
+use crate::building::DELETE_PREFIX;
 use crate::files::{self, sync_parent};
 use crate::version::version_directory;
 
@@ -22,7 +23,13 @@ pub fn remove_version(images: &Path, version: VersionRef) -> Result<(), LayerErr
     remove_tree(&doomed)?;
     match files::rename(&path, &doomed) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Who renamed it may have died before that was durable.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match path.parent().is_some_and(Path::exists) {
+                true => sync_parent(&path).map_err(LayerError::store("sync", &path)),
+                false => Ok(()),
+            };
+        }
         Err(error) => return Err(LayerError::store("rename", &path)(error)),
     }
     sync_parent(&path).map_err(LayerError::store("sync", &path))?;

@@ -6,6 +6,7 @@ use dess_model::BootPolicy;
 use proptest::prelude::*;
 
 use super::*;
+use crate::building::{BuildError, Building, Purpose};
 use crate::files::simulated::{Loss, Tree};
 use crate::files::watch::Recording;
 use crate::testing::{Room, disk_id, image_bytes, power_on, read_all, version_ref};
@@ -404,11 +405,11 @@ fn what_a_crash_left_of_a_publication_or_a_flattening_is_removed() {
         fs::write(image.join(name).join(DATA_FILE), "half").unwrap();
     }
     // This one is still worked on.
-    let building = building::Building::begin(&images, version_ref(9), PUBLISH_PREFIX).unwrap();
+    let building = Building::begin(&images, version_ref(9), Purpose::Publish).unwrap();
     assert_eq!(clean_unfinished(&images).unwrap(), 3);
     assert!(building.path().exists());
-    let second = building::Building::begin(&images, version_ref(9), PUBLISH_PREFIX);
-    assert!(matches!(second, Err(LayerError::Exists { .. })));
+    let second = Building::begin(&images, version_ref(9), Purpose::Publish);
+    assert!(matches!(second, Err(BuildError::Exists { .. })));
     drop(building);
     assert_eq!(fs::read_dir(image).unwrap().count(), 1);
 }
@@ -549,6 +550,113 @@ fn an_error_at_any_step_leaves_what_was_there_and_can_be_repeated() {
             return;
         }
     }
+}
+
+#[test]
+fn a_cancelled_or_crashed_flattening_goes_on_where_it_was() {
+    let room = Room::new();
+    let mut expected = image_bytes(30 << 20, 5);
+    room.import(1, &expected);
+    let store = room.store();
+    expected[20 << 20..21 << 20].fill(9);
+    room.make_version(&store, 1, 2, |disk| {
+        disk.write_at(20 << 20, &[9; 1 << 20]).unwrap();
+    });
+    let images = room.path("images");
+    let unfinished = room.version_dir(2).with_file_name(".flatten-2");
+    // MiB that are copied until it is done, or until it is cancelled after `limit`.
+    let run = |limit: usize| {
+        let asked = std::cell::Cell::new(0);
+        let cancelled = || asked.replace(asked.get() + 1) == limit;
+        let done = flatten(&images, version_ref(2), &mut |_| {}, &cancelled);
+        assert!(matches!(done, Ok(_) | Err(LayerError::Cancelled)));
+        asked.get() - usize::from(done.is_err())
+    };
+    assert_eq!(run(5), 5);
+    assert!(!unfinished.exists(), "there was nothing to go on from");
+    assert_eq!(run(19), 19);
+    assert!(unfinished.join("resume").exists());
+    verify(&open(&room, 2));
+    // As after a crash: something was written behind the checkpoint.
+    let data = fs::OpenOptions::new()
+        .append(true)
+        .open(unfinished.join(DATA_FILE));
+    io::Write::write_all(&mut data.unwrap(), &[0xee; 4096]).unwrap();
+    assert_eq!(clean_unfinished(&images).unwrap(), 0);
+    assert_eq!(run(usize::MAX), 30 - 16);
+    let whole = open(&room, 2);
+    assert_eq!(whole.layers(), 1);
+    assert!(read_all(&whole) == expected);
+    verify(&whole);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn what_was_copied_of_another_version_is_not_gone_on_with() {
+    let room = Room::new();
+    let mut expected = image_bytes(20 << 20, 5);
+    room.import(1, &expected);
+    let store = room.store();
+    let images = room.path("images");
+    let publish = |fill| {
+        room.make_version(&store, 1, 2, |disk| {
+            disk.write_at(0, &[fill; 4096]).unwrap();
+        });
+    };
+    publish(1);
+    let asked = std::cell::Cell::new(0);
+    let cancelled = || asked.replace(asked.get() + 1) == 12;
+    assert!(flatten(&images, version_ref(2), &mut |_| {}, &cancelled).is_err());
+    remove_version(&images, version_ref(2)).unwrap();
+    publish(2);
+    flatten(&images, version_ref(2), &mut |_| {}, &|| false).unwrap();
+    expected[..4096].fill(2);
+    assert!(read_all(&open(&room, 2)) == expected);
+    verify(&open(&room, 2));
+}
+
+/// Overlays in memory, images on a disk: nothing can be linked from one to the other.
+#[test]
+fn a_layer_is_copied_where_images_and_overlays_lie_on_different_file_systems() {
+    let (room, mut expected) = room();
+    let memory = Room::in_memory();
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    if device(&memory.path("")) == device(&room.path("")) {
+        eprintln!("NOT TESTED: there is no second file system here");
+        return;
+    }
+    let paths = crate::StorePaths {
+        overlays: memory.path("overlays"),
+        ..room.paths()
+    };
+    let store = DiskStore::open(paths, room.options()).unwrap();
+    let spec = room.maintenance(77, 1);
+    let disk = power_on(&store, &spec);
+    disk.write_at(4000, &[7; 9000]).unwrap();
+    disk.write_zeroes(2 << 20, 2 << 20).unwrap();
+    disk.write_at((SIZE - 1024) as u64, &[8; 1024]).unwrap();
+    drop(disk);
+    expected[4000..13_000].fill(7);
+    expected[2 << 20..4 << 20].fill(0);
+    expected[SIZE - 1024..].fill(8);
+    let sealed = store.seal(spec.disk).unwrap();
+    let request = PublishRequest {
+        sealed: crate::sealed_directory(&memory.path("overlays"), spec.disk, sealed.generation),
+        ..room.publish_request(77, sealed.generation, 2)
+    };
+    let cancelled = publish(&request, &mut |_| {}, &|| true);
+    assert!(matches!(cancelled, Err(LayerError::Cancelled)));
+    publish(&request, &mut |_| {}, &|| false).unwrap();
+    assert!(store.release(spec.disk).unwrap());
+    store.wait_for_tidying();
+    verify(&open(&room, 2));
+    assert!(read_all(&open(&room, 2)) == expected);
+    let held = open(&room, 2).manifest().data_blocks;
+    let allocated = fs::metadata(room.version_dir(2).join(DATA_FILE))
+        .unwrap()
+        .blocks()
+        * 512;
+    assert!(allocated < held * 4096, "zeros take space: {allocated}");
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! Overlays: what one client wrote.
 
 mod boot_id;
-mod check;
 mod descriptor;
 pub(crate) mod durable;
 pub(crate) mod live;
@@ -13,7 +12,6 @@ use std::sync::Mutex;
 use tracing::{info, warn};
 
 pub use boot_id::BootId;
-pub use check::{CheckReport, check};
 pub(crate) use descriptor::DESCRIPTOR_FILE;
 pub use descriptor::{OverlayDescriptor, OverlayKind};
 

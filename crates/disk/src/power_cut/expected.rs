@@ -53,14 +53,20 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(made: u64, policy: BootPolicy, version: u32) -> Self {
+    /// An empty one on a version that holds `content`.
+    pub(super) fn new(made: u64, policy: BootPolicy, content: &[Tag]) -> Self {
         Self {
             made,
             policy,
-            sectors: (0..SECTORS)
-                .map(|sector| vec![version_tag(version, sector)])
-                .collect(),
+            sectors: content.iter().map(|&tag| vec![tag]).collect(),
         }
+    }
+
+    /// What was written last.
+    pub(super) fn content(&self) -> Vec<Tag> {
+        (0..self.sectors.len())
+            .map(|sector| self.last(sector))
+            .collect()
     }
 
     pub(super) fn write(&mut self, sectors: Range<u64>, tag: impl Fn(u64) -> Tag) {
@@ -136,8 +142,17 @@ pub(super) struct World {
     pub(super) disks: BTreeMap<u32, Overlay>,
     /// Persistent overlays that gave way to volatile ones.
     pub(super) kept: BTreeMap<u32, Overlay>,
-    /// Versions that were imported.
-    pub(super) versions: Vec<u32>,
+    /// What each version holds.
+    pub(super) versions: BTreeMap<u32, Vec<Tag>>,
+    /// The highest number that a version has or had.
+    pub(super) last_version: u32,
+}
+
+impl World {
+    pub(super) fn add_version(&mut self, number: u32, content: Vec<Tag>) {
+        self.versions.insert(number, content);
+        self.last_version = self.last_version.max(number);
+    }
 }
 
 /// What may be found while something was under way that leads from one world to another.
@@ -147,18 +162,44 @@ pub(super) struct Between<'a> {
 }
 
 impl Between<'_> {
+    /// The versions that are there in any case, with what they hold, lowest first.
+    pub(super) fn stays(&self) -> impl Iterator<Item = (u32, &Vec<Tag>)> {
+        let after = &self.after.versions;
+        let both = self.before.versions.iter();
+        both.filter(|(version, _)| after.contains_key(version))
+            .map(|(&version, content)| (version, content))
+    }
+
     /// After a power cut: what was flushed, or written since, for each sector.
     ///
     /// # Errors
     /// What is wrong.
     pub(super) fn check_power_cut(&self, disk: u32, found: &Found) -> Result<(), String> {
-        let persistent = |world: &World| {
+        let durable = |world: &World| {
             let overlay = world.disks.get(&disk).cloned();
-            overlay.filter(|overlay| overlay.policy == BootPolicy::Persistent)
+            overlay.filter(|overlay| overlay.policy != BootPolicy::Volatile)
         };
-        self.either(found, persistent, |overlay, sector, tag| {
+        self.either(found, durable, |overlay, sector, tag| {
             overlay.sectors[sector].contains(&tag)
         })
+    }
+
+    /// What a maintenance client wrote is there as long as no version was made of it, or else it was dropped by order.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn check_publication(
+        &self,
+        disk: u32,
+        found: &Found,
+        there: impl Fn(u32) -> bool,
+    ) -> Result<(), String> {
+        let dropped = *found == Found::NoOverlay && self.before.disks.contains_key(&disk);
+        let mut versions = self.after.versions.keys();
+        match dropped && !versions.all(|&version| there(version)) {
+            true => Err("it is neither a version nor there any more".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// As `check_power_cut`, for the overlay that was kept. `None`: not known to be kept, or not any more.

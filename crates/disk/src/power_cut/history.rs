@@ -14,10 +14,15 @@ use crate::files::Change;
 use crate::files::simulated::{Journal, Random};
 use crate::files::watch::Recording;
 use crate::testing::{Room, disk_id, read_all, version_ref};
-use crate::{BlockDevice, Disk, DiskSpec, DiskStore, ImageFormat, ImportError, import};
+use crate::{
+    BlockDevice, Disk, DiskError, DiskSpec, DiskStore, ImageFormat, ImportError, Manifest, flatten,
+    import, overlays_in_use, publish, remove_version,
+};
 
-pub(super) const DISKS: u32 = 3;
-const VERSIONS_MAX: u32 = 3;
+/// The last but one is volatile, the last one a maintenance client's, the others are persistent.
+pub(super) const DISKS: u32 = 4;
+/// Most versions at once.
+const VERSIONS_MAX: usize = 4;
 
 /// One thing that happens to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +56,19 @@ pub(super) enum Action {
         disk: u32,
     },
     Import,
+    /// What the maintenance client wrote becomes the next version.
+    Publish,
+    /// It is dropped.
+    Discard,
+    /// The newest version is made whole.
+    Flatten,
+    /// The oldest version that nobody needs is removed.
+    RemoveVersion,
     /// The service ends and starts again.
     Restart,
 }
 
-/// The first disks are persistent, the last one is volatile; now and then the policy of one is changed.
+/// Now and then the policy of a disk is changed, but not that of the maintenance client.
 pub(super) fn random_actions(seed: u64, count: usize) -> Vec<Action> {
     let mut random = Random::new(seed);
     let mut actions = Vec::new();
@@ -63,11 +76,29 @@ pub(super) fn random_actions(seed: u64, count: usize) -> Vec<Action> {
         let policy = policy(disk);
         actions.push(Action::PowerOn { disk, policy });
     }
+    // So that every history has them: a version published over one that was published, made whole, and the one below removed.
+    for sector in [3, 40] {
+        let policy = policy(DISKS);
+        actions.extend([
+            Action::PowerOn {
+                disk: DISKS,
+                policy,
+            },
+            Action::Write {
+                disk: DISKS,
+                sector,
+                count: 24,
+            },
+            Action::Publish,
+        ]);
+    }
+    actions.extend([Action::Flatten, Action::RemoveVersion]);
     while actions.len() < count {
         let disk = 1 + random.below(u64::from(DISKS)) as u32;
         let sector = random.below(SECTORS);
         let count = [1, 3, 8, 9, 24, 60][random.below(6) as usize].min(SECTORS - sector);
-        actions.push(match random.below(32) {
+        let maintenance = disk == DISKS;
+        actions.push(match random.below(40) {
             0..13 => Action::Write {
                 disk,
                 sector,
@@ -83,17 +114,21 @@ pub(super) fn random_actions(seed: u64, count: usize) -> Vec<Action> {
                 disk,
                 sync: random.below(2),
             },
-            24..26 => Action::PowerOn {
+            24..26 if !maintenance => Action::PowerOn {
                 disk,
                 policy: BootPolicy::Volatile,
             },
-            26..28 => Action::PowerOn {
+            24..28 => Action::PowerOn {
                 disk,
                 policy: policy(disk),
             },
             28 => Action::Reset { disk },
             29 => Action::Remove { disk },
             30 => Action::Import,
+            31..34 => Action::Publish,
+            34 => Action::Discard,
+            35..37 => Action::Flatten,
+            37..39 => Action::RemoveVersion,
             _ => Action::Restart,
         });
     }
@@ -102,7 +137,8 @@ pub(super) fn random_actions(seed: u64, count: usize) -> Vec<Action> {
 
 fn policy(disk: u32) -> BootPolicy {
     match disk {
-        DISKS => BootPolicy::Volatile,
+        DISKS => BootPolicy::Maintenance,
+        3 => BootPolicy::Volatile,
         _ => BootPolicy::Persistent,
     }
 }
@@ -220,6 +256,14 @@ impl<'a> Player<'a> {
                 self.world.kept.remove(&disk);
             }
             Action::Import => self.import(),
+            Action::Publish => self.publish(),
+            Action::Discard => {
+                self.open.remove(&DISKS);
+                self.store().discard(disk_id(DISKS)).unwrap();
+                self.world.disks.remove(&DISKS);
+            }
+            Action::Flatten => self.flatten(),
+            Action::RemoveVersion => self.remove_version(),
             Action::Restart => {
                 self.open.clear();
                 self.store = None;
@@ -250,7 +294,8 @@ impl<'a> Player<'a> {
     }
 
     fn power_on(&mut self, disk: u32, policy: BootPolicy) {
-        let version = self.world.versions.last().copied().unwrap();
+        let (&version, content) = self.world.versions.last_key_value().unwrap();
+        let fresh = Overlay::new(self.number, policy, content);
         let spec = DiskSpec {
             version: version_ref(version),
             version_dir: self.room.version_dir(version),
@@ -265,7 +310,6 @@ impl<'a> Player<'a> {
             *overlay = overlay.clone().found(&found);
         }
         if powered.fresh {
-            let fresh = Overlay::new(self.number, policy, version);
             let former = self.world.disks.insert(disk, fresh);
             if let Some(former) = former
                 && (former.policy, policy) == (BootPolicy::Persistent, BootPolicy::Volatile)
@@ -298,13 +342,15 @@ impl<'a> Player<'a> {
     }
 
     fn import(&mut self) {
-        let version = self.world.versions.len() as u32 + 1;
-        if version > VERSIONS_MAX {
+        if self.world.versions.len() == VERSIONS_MAX {
             return;
         }
+        let version = self.world.last_version + 1;
         let source = self.sources.join(version.to_string());
-        let content = bytes((0..SECTORS).map(|sector| version_tag(version, sector)));
-        std::fs::write(&source, content).unwrap();
+        let content: Vec<_> = (0..SECTORS)
+            .map(|sector| version_tag(version, sector))
+            .collect();
+        std::fs::write(&source, bytes(content.iter().copied())).unwrap();
         let mut request = self.room.request(version, source);
         request.source.format = Some(ImageFormat::Raw);
         match import(&request, &mut |_| {}, &|| false) {
@@ -312,6 +358,64 @@ impl<'a> Player<'a> {
             Ok(_) | Err(ImportError::Exists { .. }) => {}
             Err(error) => panic!("{error:?}"),
         }
-        self.world.versions.push(version);
+        self.world.add_version(version, content);
+    }
+
+    fn publish(&mut self) {
+        let nothing = !self.world.disks.contains_key(&DISKS);
+        if nothing || self.world.versions.len() == VERSIONS_MAX {
+            return;
+        }
+        let disk = disk_id(DISKS);
+        // It may be sealed already, by one that was killed.
+        let sealed = match self.store().seal(disk) {
+            Ok(sealed) => sealed,
+            // A flush failed before.
+            Err(DiskError::Store {
+                action: "flush", ..
+            }) => return,
+            Err(error) => panic!("{error:?}"),
+        };
+        self.open.remove(&DISKS);
+        let number = self.world.last_version + 1;
+        let request = self.room.publish_request(DISKS, sealed.generation, number);
+        let manifest = publish(&request, &mut |_| {}, &|| false).unwrap();
+        assert!(self.store().release(disk).unwrap());
+        let overlay = self.world.disks.remove(&DISKS).unwrap();
+        self.world
+            .add_version(manifest.version.number, overlay.content());
+    }
+
+    fn flatten(&self) {
+        let (&newest, _) = self.world.versions.last_key_value().unwrap();
+        let images = self.room.path("images");
+        flatten(&images, version_ref(newest), &mut |_| {}, &|| false).unwrap();
+    }
+
+    /// As `node` does: what a later version or an overlay needs stays, and the newest one, which is assigned.
+    fn remove_version(&mut self) {
+        let mut needed: Vec<u32> = overlays_in_use(&self.room.path("overlays"))
+            .unwrap()
+            .iter()
+            .map(|overlay| overlay.base.number)
+            .collect();
+        needed.extend(
+            self.world
+                .versions
+                .last_key_value()
+                .map(|(&newest, _)| newest),
+        );
+        for &version in self.world.versions.keys() {
+            needed.extend(
+                Manifest::read(&self.room.version_dir(version))
+                    .unwrap()
+                    .parent,
+            );
+        }
+        let mut versions = self.world.versions.keys().copied();
+        if let Some(version) = versions.find(|version| !needed.contains(version)) {
+            remove_version(&self.room.path("images"), version_ref(version)).unwrap();
+            self.world.versions.remove(&version);
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::directory::{DiskDirectory, Stage, disk_ids};
+use super::snapshots::snapshot_directories;
 use crate::error::DiskError;
 use crate::overlay::OverlayDescriptor;
 
-/// What every overlay is that somebody may go on with: current, sealed, parked and kept ones. Those that were put away for
+/// What every overlay is that somebody may go on with: current, sealed, parked and kept ones, and snapshots. Those that were put away for
 /// forensics are not among them. Reads only; the store may be in use.
 ///
 /// # Errors
@@ -28,6 +29,13 @@ pub fn overlays_in_use(overlays: &Path) -> Result<Vec<OverlayDescriptor>, DiskEr
                     }
                 }
                 Stage::New | Stage::Old | Stage::Drop => {}
+            }
+        }
+        for path in snapshot_directories(overlays, disk)? {
+            match OverlayDescriptor::read(&path) {
+                Ok(descriptor) => found.push(descriptor),
+                Err(_) if !path.exists() => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use dess_model::DiskId;
 
+use super::snapshots::SNAPSHOTS_DIRECTORY;
 use crate::error::DiskError;
 use crate::files::{self, sync_parent};
 use crate::overlay::{OverlayDescriptor, OverlayKind};
@@ -246,6 +247,11 @@ impl DiskDirectory {
         for (_, path) in self.epochs()? {
             remove_file(&path)?;
         }
+        let snapshots = self.path.join(SNAPSHOTS_DIRECTORY);
+        if snapshots.exists() {
+            let doomed = self.path.join(format!("drop-{}", self.next_generation()?));
+            files::rename(&snapshots, &doomed).map_err(DiskError::store("rename", &snapshots))?;
+        }
         self.sync()
     }
 
@@ -282,8 +288,14 @@ impl DiskDirectory {
     }
 }
 
+/// The directories of a disk's overlays, oldest first.
+pub(crate) fn disk_directories(overlays: &Path, disk: DiskId) -> Result<Vec<PathBuf>, DiskError> {
+    let entries = DiskDirectory::new(overlays, disk).entries()?;
+    Ok(entries.into_iter().map(|entry| entry.path).collect())
+}
+
 /// The disks that have a directory.
-pub(super) fn disk_ids(overlays: &Path) -> Result<Vec<DiskId>, DiskError> {
+pub(crate) fn disk_ids(overlays: &Path) -> Result<Vec<DiskId>, DiskError> {
     let error = || DiskError::store("read", overlays);
     let mut disks = Vec::new();
     for entry in fs::read_dir(overlays).map_err(error())? {

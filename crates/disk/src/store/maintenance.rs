@@ -12,12 +12,14 @@ use tracing::info;
 use super::directory::{Entry, Stage, prefix_of};
 use super::{DiskSpec, DiskStore, PoweredDisk, lock, retire};
 use crate::BLOCK_BYTES;
+use crate::block_map::BlockMap;
+use crate::building::sync_names;
 use crate::device::BlockDevice;
 use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::files::StoreFile;
-use crate::overlay::{AfterFailure, DATA_FILE, OverlayDescriptor, OverlayKind};
-use crate::version;
+use crate::overlay::{self, AfterFailure, DATA_FILE, MAP_FILE, OverlayDescriptor, OverlayKind};
+use crate::version::{self, version_directory};
 
 /// A maintenance overlay that nobody writes any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +97,7 @@ impl DiskStore {
             .map_err(DiskError::store("read", &data))?
             .nlink()
             > 1;
-        if shared || self.is_published(&entry.path)? {
+        if shared || self.published_as(&entry.path)?.is_some() {
             return Err(DiskError::Published { disk });
         }
         StoreFile::open(&data)
@@ -152,9 +154,12 @@ impl DiskStore {
         let Some(entry) = directory.newest(Stage::Sealed)? else {
             return Ok(false);
         };
-        if !self.is_published(&entry.path)? {
+        let Some(version) = self.published_as(&entry.path)? else {
             return Ok(false);
-        }
+        };
+        // Who published it may have died before the name was durable; from here on the version alone holds the data.
+        let made = version_directory(&self.paths.images, version);
+        sync_names(&made).map_err(DiskError::store("sync", &made))?;
         directory.rename(&entry, "drop")?;
         directory.sync()?;
         self.tidier.tidy(disk);
@@ -196,14 +201,15 @@ impl DiskStore {
         }
     }
 
-    fn is_published(&self, sealed: &Path) -> Result<bool, DiskError> {
+    /// The version that was made of a sealed overlay.
+    fn published_as(&self, sealed: &Path) -> Result<Option<VersionRef>, DiskError> {
         let descriptor = OverlayDescriptor::read(sealed)?;
         let Some(layer) = descriptor.layer else {
-            return Ok(false);
+            return Ok(None);
         };
         let found = version::find_layer(&self.paths.images, descriptor.base.image, layer);
         let found = found.map_err(DiskError::store("read", &self.paths.images))?;
-        Ok(found.is_some())
+        Ok(found.map(|manifest| manifest.version))
     }
 }
 
@@ -212,11 +218,15 @@ fn sealed_overlay(path: &Path) -> Result<SealedOverlay, DiskError> {
     let Some(layer) = descriptor.layer else {
         return Err(DiskError::damaged(path, "it names no layer"));
     };
-    let report = crate::overlay::check(path)?;
+    let map = BlockMap::new(descriptor.size_bytes);
+    let content = overlay::read_map(&path.join(MAP_FILE), &descriptor)?;
+    for &word in &content.words {
+        map.join(word, false);
+    }
     Ok(SealedOverlay {
         generation: descriptor.generation,
         layer,
         base: descriptor.base,
-        changed_bytes: report.mapped_blocks.unwrap_or(0) * BLOCK_BYTES,
+        changed_bytes: map.held() * BLOCK_BYTES,
     })
 }

@@ -4,13 +4,14 @@ mod bases;
 mod directory;
 mod maintenance;
 mod room;
+mod snapshots;
 mod tidy;
 mod usage;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dess_model::{BootPolicy, DiskId, DiskState, LayerId, VersionRef};
@@ -29,8 +30,11 @@ use crate::version::{Version, version_directory};
 use crate::{BlockRead, DiskFigures};
 pub use bases::overlays_in_use;
 use directory::{DiskDirectory, Found, Stage};
+pub(crate) use directory::{disk_directories, disk_ids};
 pub use maintenance::{SealedOverlay, sealed_directory};
 pub use room::OverlayFill;
+pub(crate) use snapshots::{SnapshotBuilder, snapshot_directories};
+pub use snapshots::{SnapshotInfo, snapshot_directory};
 use tidy::Tidier;
 pub use usage::{DiskUsage, SpaceUsage, VersionUsage, space_usage};
 
@@ -139,17 +143,7 @@ impl DiskStore {
             files::create_dir_all(path).map_err(DiskError::store("create", path))?;
         }
         files::sync_parent(&paths.overlays).map_err(DiskError::store("sync", &paths.overlays))?;
-        let path = paths.overlays.join(".lock");
-        let lock = File::create(&path).map_err(DiskError::store("create", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(DiskError::InUse {
-                    path: paths.overlays,
-                });
-            }
-            Err(error) => return Err(DiskError::store("lock", &path)(error.into())),
-        }
+        let lock = lock_overlays(&paths.overlays)?;
         let tidier =
             Tidier::start(&paths, options).map_err(DiskError::store("tidy", &paths.overlays))?;
         let overlays = paths.overlays.clone();
@@ -167,6 +161,7 @@ impl DiskStore {
         };
         for disk in store.disk_ids()? {
             store.directory(disk).recover()?;
+            snapshots::recover(&store.paths.overlays, disk)?;
             store.release_published(disk)?;
             store.tidier.tidy(disk);
         }
@@ -387,7 +382,7 @@ impl DiskStore {
     pub fn version(
         &self,
         version: VersionRef,
-        directory: &std::path::Path,
+        directory: &Path,
     ) -> Result<Arc<Version>, crate::VersionError> {
         let mut versions = lock(&self.versions);
         if let Some(open) = versions.get(&version).and_then(Weak::upgrade) {
@@ -538,6 +533,19 @@ impl DiskStore {
 
     fn slot(&self, disk: DiskId) -> Arc<Slot> {
         Arc::clone(lock(&self.disks).entry(disk).or_default())
+    }
+}
+
+/// Keeps every other process from owning the overlays, until it is dropped.
+pub(crate) fn lock_overlays(overlays: &Path) -> Result<File, DiskError> {
+    let path = overlays.join(".lock");
+    let lock = File::create(&path).map_err(DiskError::store("create", &path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(DiskError::InUse {
+            path: overlays.to_owned(),
+        }),
+        Err(error) => Err(DiskError::store("lock", &path)(error.into())),
     }
 }
 

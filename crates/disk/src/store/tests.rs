@@ -2,8 +2,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::BlockDevice;
+use crate::check::check_overlay;
 use crate::testing::{Room, disk_id, image_bytes, power_on, read_all, version_ref};
-use crate::{BlockDevice, overlay};
 
 fn room() -> (Room, Vec<u8>) {
     let room = Room::new();
@@ -125,7 +126,7 @@ fn a_reset_forgets_and_keeps_the_dropped_overlay_for_a_while() {
     assert!(read_all(&*fresh.disk) == base);
     store.wait_for_tidying();
     assert_eq!(names(&room, 1), ["epoch-1", "old-1", "persistent-2"]);
-    let report = overlay::check(&room.overlay_dir(1, "old-1")).unwrap();
+    let report = check_overlay(&room.overlay_dir(1, "old-1"));
     assert_eq!(report.mapped_blocks, Some(1));
 }
 
@@ -191,7 +192,7 @@ fn earlier_overlays_are_kept_to_a_number_with_their_maps() {
     }
     store.wait_for_tidying();
     assert_eq!(names(&room, 1), ["old-3", "old-4", "volatile-5"]);
-    let report = overlay::check(&room.overlay_dir(1, "old-4")).unwrap();
+    let report = check_overlay(&room.overlay_dir(1, "old-4"));
     assert_eq!(report.mapped_blocks, Some(4));
     let maps: Vec<_> = fs::read_dir(room.path("maps")).unwrap().collect();
     assert_eq!(maps.len(), 1, "only the current overlay has a live map");
@@ -430,7 +431,7 @@ fn a_persistent_overlay_outlives_a_change_of_policy_until_it_is_reset() {
     }
     store.wait_for_tidying();
     assert_eq!(names(&room, 1), ["kept-1", "old-4", "old-5", "volatile-6"]);
-    let report = overlay::check(&room.overlay_dir(1, "kept-1")).unwrap();
+    let report = check_overlay(&room.overlay_dir(1, "kept-1"));
     assert_eq!(report.mapped_blocks, Some(1));
     store.reset(volatile.disk, 1).unwrap();
     store.wait_for_tidying();

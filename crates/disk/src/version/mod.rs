@@ -258,6 +258,19 @@ impl Version {
         Ok(sums)
     }
 
+    /// Reads without leaving in the kernel's memory what was not there before.
+    pub(crate) fn read_passing(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self.try_read_at(offset, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.read_with(offset, buffer, |file, at, part| {
+                    file.read_at(at, part)?;
+                    file.forget_range(at, part.len() as u64)
+                })
+            }
+            read => read,
+        }
+    }
+
     fn read_with(
         &self,
         mut offset: u64,

@@ -1,19 +1,19 @@
-//! How far an import is, so that it can go on after a crash.
+//! How far a version under construction is, so that it can go on after a crash.
 //!
 //! Order: sync `data`; write `resume.new` and sync it; rename it to `resume`. A crash between any two leaves the checkpoint before, and
-//! what that says is in `data` is there: blocks behind it are cut off before the import goes on.
+//! what that says is in `data` is there: blocks behind it are cut off before the work goes on.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::writer::{DataWriter, VersionWriter};
+use tracing::info;
+
+use super::{BuildError, Building, DataWriter, VersionWriter};
 use crate::block_map::Word;
-use crate::error::ImportError;
 use crate::files::{self, StoreFile, sync_parent};
-use crate::format::Chain;
 use crate::map_file::{self, MapHeader};
 use crate::version::Sums;
 
@@ -22,60 +22,40 @@ use crate::version::Sums;
 const EVERY_BYTES: u64 = 1 << 30;
 #[cfg(test)]
 const EVERY_BYTES: u64 = 8 << 20;
-pub(super) const CHECKPOINT_FILE: &str = "resume";
+pub(crate) const CHECKPOINT_FILE: &str = "resume";
 const UNFINISHED_FILE: &str = "resume.new";
-const FORMAT: u32 = 1;
-/// Bytes at the start of every file of the source that are looked at.
-const START_BYTES: u64 = 64 * 1024;
 /// Bytes of the length in front of each part, and of the checksum at the end.
 const FIELD_BYTES: usize = 8;
 
-/// What tells whether a source is still the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fingerprint {
-    format: u32,
-    size_bytes: u64,
-    /// Of every file: path, device, inode, length, time of the last change in nanoseconds, CRC32C of its first 64 KiB.
-    files: Vec<(String, u64, u64, u64, i128, u32)>,
+/// What is there of a version that is made of `source`: all that the checkpoint covers, or nothing. The file `keep` stays in
+/// either case.
+pub(crate) fn resume_or_begin<S: DeserializeOwned + PartialEq>(
+    building: &Building,
+    source: &S,
+    keep: Option<&str>,
+) -> Result<(DataWriter, VersionWriter), BuildError> {
+    let (directory, version) = (building.path(), building.version());
+    let mut writer = VersionWriter::new(version);
+    let Some(done) = read(directory, source, &writer.map_header()) else {
+        building.empty(keep)?;
+        return Ok((DataWriter::create(directory)?, writer));
+    };
+    writer.resume(done);
+    let done_bytes = writer.offset();
+    info!(%version, done_bytes, "the work on version {version} goes on where it was interrupted");
+    Ok((DataWriter::resume(directory, done_bytes)?, writer))
 }
 
-impl Fingerprint {
-    pub(super) fn of(image: &Chain) -> Result<Self, ImportError> {
-        let mut files = Vec::new();
-        for file in image.files() {
-            let found = file
-                .file()
-                .metadata()
-                .map_err(ImportError::source(file.path(), 0))?;
-            let changed =
-                i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
-            files.push((
-                file.path().to_string_lossy().into_owned(),
-                found.dev(),
-                found.ino(),
-                file.length(),
-                changed,
-                crc32c::crc32c(&file.start(START_BYTES)?),
-            ));
-        }
-        Ok(Self {
-            format: FORMAT,
-            size_bytes: image.size_bytes(),
-            files,
-        })
-    }
-}
-
-/// Writes checkpoints of one import.
-pub(super) struct Checkpoints<'a> {
+/// Writes checkpoints of one version. `S` tells whether what it is made of is still the same.
+pub(crate) struct Checkpoints<'a, S> {
     directory: &'a Path,
-    source: &'a Fingerprint,
+    source: &'a S,
     /// Bytes of disk that the last one covers.
     written: u64,
 }
 
-impl<'a> Checkpoints<'a> {
-    pub(super) fn new(directory: &'a Path, source: &'a Fingerprint, written: u64) -> Self {
+impl<'a, S: Serialize> Checkpoints<'a, S> {
+    pub(crate) fn new(directory: &'a Path, source: &'a S, written: u64) -> Self {
         Self {
             directory,
             source,
@@ -84,11 +64,11 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// Writes one if the last one is long ago.
-    pub(super) fn keep_up(
+    pub(crate) fn keep_up(
         &mut self,
         writer: &VersionWriter,
         data: &DataWriter,
-    ) -> Result<(), ImportError> {
+    ) -> Result<(), BuildError> {
         if writer.offset() < self.written + EVERY_BYTES {
             return Ok(());
         }
@@ -102,27 +82,25 @@ impl<'a> Checkpoints<'a> {
             files::rename(&new, &self.directory.join(CHECKPOINT_FILE))?;
             sync_parent(&new)
         };
-        write().map_err(ImportError::store("write", &new))?;
+        write().map_err(BuildError::store("write", &new))?;
         self.written = writer.offset();
         Ok(())
     }
-}
 
-impl Checkpoints<'_> {
     /// Removes the checkpoint from a version that is whole. The files of the version are written and synced after this: a crash
-    /// in between starts the import again from the beginning.
-    pub(super) fn remove(&self) -> Result<(), ImportError> {
+    /// in between starts the work again from the beginning.
+    pub(crate) fn remove(&self) -> Result<(), BuildError> {
         for name in [CHECKPOINT_FILE, UNFINISHED_FILE] {
             let path = self.directory.join(name);
             if path.exists() {
-                files::remove_file(&path).map_err(ImportError::store("remove", &path))?;
+                files::remove_file(&path).map_err(BuildError::store("remove", &path))?;
             }
         }
         Ok(())
     }
 }
 
-fn encode(source: &Fingerprint, writer: &VersionWriter) -> Vec<u8> {
+fn encode<S: Serialize>(source: &S, writer: &VersionWriter) -> Vec<u8> {
     let source = serde_json::to_vec(source).expect("numbers and strings have a JSON form");
     let (header, words) = (writer.map_header(), writer.words());
     let mut map = header.encode_file();
@@ -144,7 +122,11 @@ pub(super) struct Done {
 }
 
 /// The checkpoint in `directory`; `None` without a whole one of this source and version.
-pub(super) fn read(directory: &Path, source: &Fingerprint, owner: &MapHeader) -> Option<Done> {
+fn read<S: DeserializeOwned + PartialEq>(
+    directory: &Path,
+    source: &S,
+    owner: &MapHeader,
+) -> Option<Done> {
     let content = std::fs::read(directory.join(CHECKPOINT_FILE)).ok()?;
     let (mut rest, crc) = content.split_at_checked(content.len().checked_sub(FIELD_BYTES)?)?;
     if u64::from(crc32c::crc32c(rest)).to_le_bytes() != *crc {
@@ -157,7 +139,7 @@ pub(super) fn read(directory: &Path, source: &Fingerprint, owner: &MapHeader) ->
         rest = tail;
         Some(part)
     };
-    let of: Fingerprint = serde_json::from_slice(part()?).ok()?;
+    let of: S = serde_json::from_slice(part()?).ok()?;
     let sums = Sums::decode(part()?).ok()?;
     let map = map_file::decode_map(part()?).ok()?;
     let same_version = map.header.owner == owner.owner && map.header.number == owner.number;
@@ -168,7 +150,7 @@ pub(super) fn read(directory: &Path, source: &Fingerprint, owner: &MapHeader) ->
 }
 
 /// True if the checkpoint in `directory` could still be of use: it is younger than a week.
-pub(super) fn is_fresh(directory: &Path) -> bool {
+pub(crate) fn is_fresh(directory: &Path) -> bool {
     const WEEK_SECS: u64 = 7 * 24 * 3600;
     let changed = || -> io::Result<bool> {
         let changed = std::fs::metadata(directory.join(CHECKPOINT_FILE))?.modified()?;

@@ -1,21 +1,17 @@
-//! Writes the files of a base version.
+//! Writes a version without a parent from its beginning to its end.
 
-use std::os::unix::fs::FileExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use dess_model::{Timestamp, VersionRef};
+use dess_model::VersionRef;
 
 use super::checkpoint::Done;
-use super::lint::lint;
+use super::{BuildError, Building};
 use crate::BLOCK_BYTES;
 use crate::block_map::{WORD_BLOCKS, Word};
-use crate::error::ImportError;
-use crate::files::{self, StoreFile};
+use crate::files::StoreFile;
 use crate::map_file::{MapHeader, MapKind};
-use crate::version::{
-    CHUNK_BYTES, DATA_FILE, ImageSum, MANIFEST_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest,
-    SUMS_FILE, SourceInfo, Sums,
-};
+use crate::version::{CHUNK_BYTES, DATA_FILE, ImageSum, Manifest, Sums};
 
 const ZERO_BLOCK: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 /// Words of the map that a chunk has.
@@ -23,7 +19,7 @@ const CHUNK_WORDS: usize = (CHUNK_BYTES / BLOCK_BYTES / WORD_BLOCKS) as usize;
 
 /// What the next piece of the disk is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// That many zeros: whole chunks, unless the disk ends with them.
     Zeros(u64),
     /// A chunk, which is shorter only at the end of the disk.
@@ -35,36 +31,52 @@ pub(super) enum Piece {
 }
 
 /// The file `data`, written by several threads.
-pub(super) struct DataWriter {
+pub(crate) struct DataWriter {
     file: StoreFile,
     path: PathBuf,
 }
 
 impl DataWriter {
-    pub(super) fn create(directory: &Path) -> Result<Self, ImportError> {
+    pub(crate) fn create(directory: &Path) -> Result<Self, BuildError> {
         let path = directory.join(DATA_FILE);
-        let file = StoreFile::create_new(&path).map_err(ImportError::store("create", &path))?;
+        let file = StoreFile::create_new(&path).map_err(BuildError::store("create", &path))?;
         Ok(Self { file, path })
     }
 
-    /// Opens the one that an import has left, and cuts it off behind the first `length` bytes.
-    pub(super) fn resume(directory: &Path, length: u64) -> Result<Self, ImportError> {
+    /// Opens the one that a crash or a cancellation has left, and cuts it off behind the first `length` bytes.
+    pub(super) fn resume(directory: &Path, length: u64) -> Result<Self, BuildError> {
         let path = directory.join(DATA_FILE);
-        let file = StoreFile::open_writable(&path).map_err(ImportError::store("open", &path))?;
+        let file = StoreFile::open_writable(&path).map_err(BuildError::store("open", &path))?;
         file.set_len(length)
-            .map_err(ImportError::store("cut off", &path))?;
+            .map_err(BuildError::store("cut off", &path))?;
         Ok(Self { file, path })
     }
 
     /// Makes what was written so far durable.
-    pub(super) fn sync(&self) -> Result<(), ImportError> {
+    pub(super) fn sync(&self) -> Result<(), BuildError> {
         self.file
             .sync_data()
-            .map_err(ImportError::store("sync", &self.path))
+            .map_err(BuildError::store("sync", &self.path))
+    }
+
+    /// Gives the file the length of a disk of `size_bytes`.
+    pub(crate) fn extend(&self, size_bytes: u64) -> Result<(), BuildError> {
+        self.file
+            .set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
+            .map_err(BuildError::store("extend", &self.path))
+    }
+
+    /// The file, for reading only.
+    pub(crate) fn reader(&self) -> &File {
+        self.file.reader()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes the runs of blocks of a chunk that are not zero.
-    pub(super) fn write_chunk(&self, offset: u64, bytes: &[u8]) -> Result<Piece, ImportError> {
+    pub(crate) fn write_chunk(&self, offset: u64, bytes: &[u8]) -> Result<Piece, BuildError> {
         let zero: Vec<bool> = bytes
             .chunks(BLOCK_BYTES as usize)
             .map(|block| block == &ZERO_BLOCK[..block.len()])
@@ -77,7 +89,7 @@ impl DataWriter {
                 let end = bytes.len().min((block + run.len()) * BLOCK_BYTES as usize);
                 self.file
                     .write_all_at(&bytes[start..end], offset + start as u64)
-                    .map_err(ImportError::store("write", &self.path))?;
+                    .map_err(BuildError::store("write", &self.path))?;
                 for held in block..block + run.len() {
                     words[held / WORD_BLOCKS as usize] |= 1 << (held as u64 % WORD_BLOCKS);
                 }
@@ -93,8 +105,7 @@ impl DataWriter {
 }
 
 /// What is known of a version whose data is being written.
-pub(super) struct VersionWriter {
-    directory: PathBuf,
+pub(crate) struct VersionWriter {
     version: VersionRef,
     image: ImageSum,
     sums: Vec<u32>,
@@ -103,9 +114,8 @@ pub(super) struct VersionWriter {
 }
 
 impl VersionWriter {
-    pub(super) fn new(directory: &Path, version: VersionRef) -> Self {
+    pub(crate) fn new(version: VersionRef) -> Self {
         Self {
-            directory: directory.to_owned(),
             version,
             image: ImageSum::default(),
             sums: Vec::new(),
@@ -150,8 +160,8 @@ impl VersionWriter {
         &self.words
     }
 
-    /// Adds what follows all pieces added before.
-    pub(super) fn add(&mut self, piece: Piece) {
+    /// Adds what follows all pieces added before; answers the checksum of the last chunk.
+    pub(crate) fn add(&mut self, piece: Piece) -> u32 {
         match piece {
             Piece::Zeros(length) => {
                 let end = self.offset + length;
@@ -169,69 +179,28 @@ impl VersionWriter {
                 self.offset += length;
             }
         }
+        self.sums.last().copied().unwrap_or(0)
     }
 
     /// Bytes of disk added so far.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Writes the other files and makes everything durable and read-only.
-    pub(super) fn finish(
+    /// Writes the other files and makes everything durable and read-only. `about` says what the version is; size, blocks and
+    /// checksums are set here.
+    pub(crate) fn finish(
         self,
-        data: &DataWriter,
-        source: SourceInfo,
-        comment: &str,
-        created: Timestamp,
-    ) -> Result<Manifest, ImportError> {
-        let size_bytes = self.offset;
-        let sums = self.sums().encode();
+        building: &Building,
+        about: Manifest,
+    ) -> Result<Manifest, BuildError> {
         let held = self.words.iter().map(|(_, word)| word.count_ones());
-        let mut manifest = Manifest {
-            format: MANIFEST_FORMAT,
-            version: self.version,
-            parent: None,
-            size_bytes,
+        let manifest = Manifest {
+            size_bytes: self.offset,
             data_blocks: held.map(u64::from).sum(),
-            created,
-            source: Some(source),
-            overlay: None,
-            comment: comment.to_owned(),
-            author: String::new(),
             image_crc32c: self.image.value(),
-            map_crc32c: 0,
-            sums_crc32c: crc32c::crc32c(&sums),
-            lint: None,
+            ..about
         };
-        let header = manifest.map_header();
-        let mut map = header.encode_file();
-        header.encode_flush(&self.words, 1, 0, &mut map);
-        manifest.map_crc32c = crc32c::crc32c(&map);
-        data.file
-            .set_len(size_bytes.next_multiple_of(BLOCK_BYTES))
-            .map_err(ImportError::store("extend", &data.path))?;
-        let read = |offset, buffer: &mut [u8]| data.file.reader().read_exact_at(buffer, offset);
-        let seen = lint(size_bytes, &read).map_err(ImportError::store("read", &data.path))?;
-        manifest.lint = Some(seen);
-        let json = serde_json::to_vec_pretty(&manifest)
-            .expect("a struct of numbers and strings has a JSON form");
-
-        seal(&data.file).map_err(ImportError::store("sync", &data.path))?;
-        for (name, content) in [(SUMS_FILE, sums), (MAP_FILE, map), (MANIFEST_FILE, json)] {
-            let path = self.directory.join(name);
-            let written = StoreFile::create_new(&path).and_then(|file| {
-                file.write_all_at(&content, 0)?;
-                seal(&file)
-            });
-            written.map_err(ImportError::store("write", &path))?;
-        }
-        let directory = &self.directory;
-        files::sync_dir(directory).map_err(ImportError::store("sync", directory))?;
-        Ok(manifest)
+        building.write(manifest, self.sums, &self.words)
     }
-}
-
-fn seal(file: &StoreFile) -> std::io::Result<()> {
-    file.make_read_only()?;
-    file.sync_all()
 }
