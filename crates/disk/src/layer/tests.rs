@@ -519,6 +519,7 @@ fn an_error_at_any_step_leaves_what_was_there_and_can_be_repeated() {
             .unwrap();
         let sealed = store.seal(disk_id(77)).unwrap();
         let request = room.publish_request(77, sealed.generation, 2);
+        store.wait_for_tidying();
         let recording = Recording::start(&room.path(""));
         let mut left = failing;
         recording.fail_if(move |_| {
