@@ -1,6 +1,9 @@
 //! A Debian system on iSCSI: what it forgets, what it keeps, and what a crash of the iSCSI service
-//! costs it, and how its initiator and DESS agree on everything that a boot does not use.
+//! costs it, its data disks, how its initiator and DESS agree on everything that a boot does not use,
+//! and its image in all formats.
 
+mod data_disks;
+mod formats;
 mod open_iscsi;
 mod planned;
 
