@@ -194,7 +194,7 @@ fn prometheus_reads_counters_and_the_kernel_tells_of_the_connection() {
     assert_eq!(value("dess_iscsi_client_sessions", ""), 1.0);
     assert!(value("dess_iscsi_client_tcp_rtt_seconds", "") > 0.0);
     assert_eq!(value("dess_iscsi_client_tcp_retransmits_total", ""), 0.0);
-    assert!(value("dess_client_overlay_bytes", "") >= 4096.0);
+    assert!(value("dess_client_overlay_bytes", ",lun=\"0\"") >= 4096.0);
     assert_eq!(answer.matches("\ndess_pool_bytes{").count(), 3, "{answer}");
     assert_eq!(answer.matches("\ndess_pool_level{").count(), 4, "{answer}");
     assert!(get("/").starts_with("HTTP/1.1 404"));
