@@ -64,6 +64,14 @@ pub enum TargetRequest {
         /// End open sessions first.
         force: bool,
     },
+    /// Keep, bring back or remove what a persistent client wrote, or tell what is kept. All but the list are refused while
+    /// a session is open.
+    Snapshot {
+        /// The client.
+        client: ClientId,
+        /// What to do.
+        order: SnapshotOrder,
+    },
     /// The client was switched on and will boot soon: read ahead what its boots read. Answered at once.
     Expect {
         /// The client.
@@ -85,6 +93,42 @@ pub enum TargetRequest {
     },
 }
 
+/// What to do with the snapshots of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum SnapshotOrder {
+    /// Tell which there are.
+    List,
+    /// Keep what the disk holds now.
+    Create {
+        /// Under this name.
+        name: String,
+    },
+    /// Make the disk hold what it held then. What it holds now is put away like what was reset.
+    Restore {
+        /// Its name.
+        name: String,
+    },
+    /// Remove one.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A snapshot of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The version below it.
+    pub version: VersionRef,
+    /// Bytes of storage that it takes.
+    pub allocated_bytes: u64,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -93,6 +137,11 @@ pub enum TargetReply {
     Disk(DiskStatus),
     /// The overlay is sealed.
     Sealed(SealedStatus),
+    /// Done, with the snapshots of the disk after it.
+    Snapshots {
+        /// Oldest first.
+        snapshots: Vec<SnapshotStatus>,
+    },
     /// Done.
     Done,
     /// All sessions and disks.

@@ -27,7 +27,7 @@ pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{
     BootProfileStatus, ControlError, DiskState, DiskStatus, SealedStatus, SessionStatus,
-    TargetReply, TargetRequest,
+    SnapshotOrder, SnapshotStatus, TargetReply, TargetRequest,
 };
 pub use counters::{ClientCounters, OperationCounters, TcpCounters};
 pub use data_disk::{DATA_LUN_MAX, DataAccess, DataDiskEntry};

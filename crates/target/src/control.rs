@@ -15,6 +15,7 @@ use crate::maintenance;
 use crate::power::{expect, power_on};
 use crate::service::{Service, on_thread};
 use crate::site::{Room, Site, chain};
+use crate::snapshots;
 use crate::space;
 
 /// How often a new site snapshot is looked for.
@@ -53,6 +54,7 @@ async fn handle(
         TargetRequest::Discard { client, force } => {
             maintenance::discard(service, client, force).await
         }
+        TargetRequest::Snapshot { client, order } => snapshots::order(service, client, order).await,
         TargetRequest::Expect { client } => expect(service, client).await,
         TargetRequest::Disconnect { client } => {
             end_sessions(service, client, SessionEnd::Administrative).await?;

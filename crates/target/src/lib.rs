@@ -24,6 +24,7 @@ mod service;
 mod session_log;
 mod sessions;
 mod site;
+mod snapshots;
 mod space;
 mod standalone;
 mod tcp_info;

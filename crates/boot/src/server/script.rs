@@ -74,7 +74,12 @@ impl Service {
                 );
                 Err(screen_of(error))
             }
-            Ok(TargetReply::Status { .. } | TargetReply::Sealed(_) | TargetReply::Pool(_)) => {
+            Ok(
+                TargetReply::Status { .. }
+                | TargetReply::Sealed(_)
+                | TargetReply::Snapshots { .. }
+                | TargetReply::Pool(_),
+            ) => {
                 tracing::error!("the iSCSI service answered a power-on with something else");
                 Err(Screen::DiskServiceDown)
             }

@@ -17,10 +17,12 @@ mod images;
 mod jobs;
 mod limits;
 mod maintenance;
+mod names;
 mod records;
 mod rollout;
 mod sheet;
 mod site;
+mod snapshots;
 mod space;
 mod versions;
 
@@ -37,6 +39,7 @@ pub use images::{
 };
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
+pub use names::NamedDisk;
 pub use records::{AuditView, NoticeKind, NoticeView};
 pub use sheet::{SheetProblem, SheetReport};
 pub use site::{SiteSetup, SiteView};

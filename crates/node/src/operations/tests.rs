@@ -395,6 +395,7 @@ fn reply(request: &TargetRequest, running: Option<ClientId>) -> TargetReply {
             version: None,
             fresh: true,
         }),
+        TargetRequest::Snapshot { .. } => TargetReply::Snapshots { snapshots: vec![] },
         TargetRequest::PowerOn { .. }
         | TargetRequest::Pool
         | TargetRequest::Collect { .. }
