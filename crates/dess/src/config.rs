@@ -7,15 +7,19 @@ mod database;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dess_model::host::Paths;
+use dess_node::ScrubOptions;
 use dess_store::Database;
 use serde::Deserialize;
 
 use crate::arguments::GlobalArguments;
 pub(crate) use database::DatabaseSection;
 
+/// From the start of the management daemon to that of the scrub.
+const SCRUB_START_AFTER: Duration = Duration::from_secs(600);
 /// Read if it exists and `--config` names no other.
 const DEFAULT_FILE: &str = "/etc/dess/dess.toml";
 
@@ -27,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) dhcp: DhcpSection,
     pub(crate) boot: BootSection,
     pub(crate) iscsi: IscsiSection,
+    pub(crate) node: NodeSection,
     pub(crate) web: WebSection,
     pub(crate) database: DatabaseSection,
 }
@@ -68,6 +73,27 @@ pub(crate) struct IscsiSection {
     pub(crate) metrics: Vec<SocketAddr>,
 }
 
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NodeSection {
+    /// Most bytes per second that are read to compare stored versions with their checksums; it pauses while clients move
+    /// much. 0: never. Default 20971520 (20 MiB/s).
+    scrub_bytes_per_second: u64,
+    /// Days from the end of one such pass to the begin of the next. Default 7.
+    scrub_every_days: u32,
+}
+
+impl NodeSection {
+    pub(crate) fn scrub(&self) -> ScrubOptions {
+        ScrubOptions {
+            bytes_per_second: self.scrub_bytes_per_second,
+            every: Duration::from_secs(u64::from(self.scrub_every_days) * 24 * 3600),
+            start_after: SCRUB_START_AFTER,
+        }
+    }
+}
+
 /// `[web]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -104,6 +130,15 @@ impl Default for IscsiSection {
         Self {
             listen: Vec::new(),
             metrics: vec![SocketAddr::from(([127, 0, 0, 1], 3261))],
+        }
+    }
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            scrub_bytes_per_second: 20 << 20,
+            scrub_every_days: 7,
         }
     }
 }

@@ -216,6 +216,7 @@ pub(crate) async fn node(config: &Config) -> Result<ExitCode> {
     let database = config.database()?;
     let options = NodeOptions {
         paths,
+        scrub: config.node.scrub(),
         database,
         backups_kept: config.database.backups_kept,
     };

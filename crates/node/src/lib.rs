@@ -8,5 +8,7 @@ mod snapshot;
 pub mod supervisor;
 mod timeline;
 
-pub use daemon::{NodeOptions, NodeReply, NodeRequest, NodeStatus, ServeError, serve};
+pub use daemon::{
+    NodeOptions, NodeReply, NodeRequest, NodeStatus, ScrubOptions, ScrubState, ServeError, serve,
+};
 pub use snapshot::PublishError;

@@ -19,6 +19,8 @@ pub enum NoticeKind {
     LoginRefused,
     /// A peer sends malformed packets.
     Malformed,
+    /// The scrub found damage in a version of an image.
+    VersionDamaged,
     /// More new PCs came at once than are registered by themselves; they wait for approval.
     RegistrationHeld,
 }

@@ -20,7 +20,7 @@ use dess_node::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 use dess_node::supervisor::protocol::{
     ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest,
 };
-use dess_node::{NodeOptions, serve as serve_node};
+use dess_node::{NodeOptions, ScrubOptions, serve as serve_node};
 use dess_web::{WebOptions, serve, setup_code};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ async fn main() -> Result<(), Failure> {
     let (ready, is_ready) = oneshot::channel();
     let options = NodeOptions {
         paths: paths.clone(),
+        scrub: ScrubOptions::OFF,
         database: operations.database().clone(),
         backups_kept: 0,
     };

@@ -42,6 +42,11 @@ impl Paths {
         self.state.join("overlays")
     }
 
+    /// How far the scrub of the versions is, and what it found.
+    pub fn scrub(&self) -> PathBuf {
+        self.state.join("scrub.json")
+    }
+
     /// What the boots of each version read.
     pub fn boot_profiles(&self) -> PathBuf {
         self.state.join("boot-profiles")

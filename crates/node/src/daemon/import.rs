@@ -59,7 +59,7 @@ pub(super) async fn run(
         Ok(Ok(manifest)) => imported(&manifest),
         Ok(Err(ImportError::Cancelled)) if cancel.is_cancelled() => Outcome::Interrupted,
         Ok(Err(ImportError::Cancelled)) => {
-            discard(&shared.paths.images(), version);
+            work::discard(&shared.paths.images(), version);
             Outcome::Cancelled
         }
         Ok(Err(error @ ImportError::Exists { .. })) => adopt(&directory, job, &error),
@@ -79,14 +79,6 @@ async fn next_version(shared: &Shared, job: &JobRecord) -> Result<VersionRef, St
         image,
         number: known.map_or(0, |image| image.last_version) + 1,
     })
-}
-
-/// Nobody will go on with an import that a person cancelled.
-fn discard(images: &Path, version: VersionRef) {
-    if let Err(error) = dess_disk::discard_unfinished(images, version) {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "cannot remove what a cancelled import has left");
-    }
 }
 
 fn imported(manifest: &Manifest) -> Outcome {

@@ -13,6 +13,7 @@ mod import;
 mod jobs;
 mod pending;
 mod publish;
+mod scrub;
 mod shared;
 mod versions;
 mod work;
@@ -22,7 +23,7 @@ pub use error::ServeError;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
 use dess_model::{Event, SessionStatus, TargetReply, TargetRequest, Timestamp};
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use chronicle::{Chronicle, gather};
+pub use scrub::{ScrubOptions, ScrubState};
 use shared::Shared;
 pub(crate) use shared::chain;
 
@@ -63,6 +65,8 @@ const AUDIT_KEPT_MS: i64 = 2 * 365 * 24 * 3600 * 1000;
 pub struct NodeOptions {
     /// The files of the site.
     pub paths: Paths,
+    /// How the versions are scrubbed.
+    pub scrub: ScrubOptions,
     /// Its database.
     pub database: Database,
     /// Daily backups of a database file that are kept; 0 for none.
@@ -81,6 +85,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let NodeOptions {
         paths,
+        scrub,
         database,
         backups_kept,
     } = options;
@@ -118,6 +123,8 @@ pub async fn serve(
         expected::tell(Arc::clone(&shared), expected_out),
     ));
     tasks.spawn(until(cancel.clone(), forget(Arc::clone(&shared))));
+    let scrub = scrub::run(Arc::clone(&shared), scrub);
+    tasks.spawn(until(cancel.clone(), scrub));
     tasks.spawn(until(
         cancel.clone(),
         backup::back_up_daily(Arc::clone(&shared), backups_kept),
@@ -262,8 +269,10 @@ async fn watch_sessions(shared: Arc<Shared>, sessions: mpsc::Sender<Vec<SessionS
             Ok(TargetReply::Status {
                 sessions: open,
                 disks,
+                clients,
                 ..
             }) => {
+                shared.load.observe(Instant::now(), &clients);
                 publish::reconcile(&shared, &disks).await;
                 if sessions.send(open).await.is_err() {
                     return;

@@ -9,6 +9,7 @@ use dess_store::{Database, StoreError};
 use tokio::sync::Notify;
 
 use super::NodeStatus;
+use super::scrub::Load;
 use crate::snapshot::{self, PublishError};
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     /// One publication at a time.
     publishing: tokio::sync::Mutex<()>,
     status: Mutex<NodeStatus>,
+    /// What clients move.
+    pub(crate) load: Load,
     /// True while boot events cannot be written.
     writes_fail: AtomicBool,
 }
@@ -34,6 +37,7 @@ impl Shared {
             retry: Notify::new(),
             publishing: tokio::sync::Mutex::new(()),
             status: Mutex::default(),
+            load: Load::default(),
             writes_fail: AtomicBool::new(false),
             paths,
         }

@@ -17,6 +17,7 @@ use crate::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 
 mod backup;
 mod maintenance;
+mod scrub;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x77, 0, 0x10]);
 const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 77, 0, 105);
@@ -27,6 +28,7 @@ struct Site {
     paths: Paths,
     operations: Operations,
     events: EventSender,
+    scrub: ScrubOptions,
     daemon: Option<(CancellationToken, JoinHandle<Result<(), ServeError>>)>,
 }
 
@@ -42,6 +44,7 @@ impl Site {
             events: EventSender::new(paths.events()),
             directory,
             paths,
+            scrub: ScrubOptions::OFF,
             daemon: None,
         }
     }
@@ -60,6 +63,7 @@ impl Site {
         let cancel = CancellationToken::new();
         let options = NodeOptions {
             paths: self.paths.clone(),
+            scrub: self.scrub,
             database: Database::new(self.paths.database()),
             backups_kept: 2,
         };

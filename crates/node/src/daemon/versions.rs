@@ -21,6 +21,7 @@ pub(super) async fn run_flatten(
         Err(error) => return Outcome::Failed(error),
     };
     let images = shared.paths.images();
+    let store_images = images.clone();
     let done = work::watched(shared, job, cancel, move |progress, cancelled| {
         flatten(&images, version, progress, cancelled)
     })
@@ -32,7 +33,10 @@ pub(super) async fn run_flatten(
             size_bytes: manifest.size_bytes,
         },
         Ok(Err(LayerError::Cancelled)) if cancel.is_cancelled() => Outcome::Interrupted,
-        Ok(Err(LayerError::Cancelled)) => Outcome::Cancelled,
+        Ok(Err(LayerError::Cancelled)) => {
+            work::discard(&store_images, version);
+            Outcome::Cancelled
+        }
         Ok(Err(error)) => Outcome::Failed(chain(&error)),
         Err(error) => Outcome::Failed(format!("the flattening died: {error}")),
     }

@@ -1,11 +1,13 @@
 //! The long part of a job: on a thread of its own, watched for progress and for requests to stop.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dess_disk::Progress;
+use dess_model::VersionRef;
 use dess_store::{JobRecord, StoreError};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -105,4 +107,15 @@ async fn look(
             .await?;
     }
     Ok(false)
+}
+
+/// Nobody will go on with a version whose making a person cancelled.
+pub(super) fn discard(images: &Path, version: VersionRef) {
+    if let Err(error) = dess_disk::discard_unfinished(images, version) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(
+            error,
+            "cannot remove what was made of a version before it was cancelled"
+        );
+    }
 }

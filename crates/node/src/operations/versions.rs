@@ -1,8 +1,12 @@
 //! Versions of an image: compare, make whole, remove.
 
-use dess_disk::{Difference, OverlayKind, overlays_in_use};
-use dess_model::{DiskId, JobId, TargetReply, TargetRequest, VersionRef};
-use dess_store::{ClientRecord, Holder, Tx};
+use std::collections::BTreeSet;
+
+use dess_disk::{
+    BLOCK_BYTES, Difference, Manifest, Note, OverlayDescriptor, OverlayKind, overlays_in_use,
+};
+use dess_model::{DiskId, DiskStatus, JobId, TargetReply, TargetRequest, Timestamp, VersionRef};
+use dess_store::{ClientRecord, Holder, ImageRecord, Tx, VersionRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -10,7 +14,8 @@ use uuid::Uuid;
 use super::images::Catalogue;
 use super::jobs::new_job;
 use super::maintenance::target_is_down;
-use super::{OperationError, Operations, Result, audit, record};
+use super::{OperationError, Operations, Result, audit, is_plain_name, record};
+use crate::ScrubState;
 use crate::data_disks::DataDisks;
 
 /// How much differs between two versions.
@@ -30,6 +35,9 @@ pub struct DifferenceView {
 pub(crate) const VERSION_FLATTEN: &str = "version_flatten";
 /// Kind of the job that removes the files of a version.
 pub(crate) const VERSION_REMOVE: &str = "version_remove";
+
+/// Disks that somebody may go on with, each with the version that it needs.
+type DisksInUse = BTreeSet<(DiskId, VersionRef)>;
 
 /// What these jobs need to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,41 +124,144 @@ impl Operations {
 
     /// The disks that somebody may go on with, with the version that each needs. A volatile one counts only while its
     /// client runs: the next power-on makes a fresh one.
-    async fn disks_in_use(&self) -> Result<Vec<(DiskId, VersionRef)>> {
+    async fn disks_in_use(&self) -> Result<DisksInUse> {
         let Some(TargetReply::Status {
             sessions, disks, ..
         }) = self.ask_target(&TargetRequest::Status).await?
         else {
             return Err(target_is_down("only it knows who runs"));
         };
-        let clients = self.read().await?.client_list().await?;
-        let runs = |disk: DiskId, base: VersionRef| {
-            owner(&clients, disk, base)
-                .is_some_and(|client| sessions.iter().any(|session| session.client == client.id))
-        };
+        let mut clients = self.read().await?.client_list().await?;
+        clients.retain(|client| sessions.iter().any(|session| session.client == client.id));
+        let overlays = self.overlays_in_use().await?.into_iter();
+        let mut used: DisksInUse = overlays
+            .filter(|overlay| {
+                overlay.kind != OverlayKind::Volatile
+                    || owner(&clients, overlay.disk, overlay.base).is_some()
+            })
+            .map(|overlay| (overlay.disk, overlay.base))
+            .collect();
+        used.extend(served_without_overlay(&clients, &disks));
+        Ok(used)
+    }
+
+    async fn overlays_in_use(&self) -> Result<Vec<OverlayDescriptor>> {
         let overlays = self.paths.overlays();
-        let found = on_thread(move || overlays_in_use(&overlays)).await?;
-        // Data disks without an overlay: what the running clients have booted.
-        let shared = disks.iter().filter_map(|disk| {
+        on_thread(move || overlays_in_use(&overlays)).await
+    }
+
+    /// The label of a version, and who uses it or a version that is made on it. While the iSCSI service does not answer,
+    /// clients with nothing but a data disk on it that has no overlay are not among them.
+    ///
+    /// # Errors
+    /// If the database or the store cannot be read.
+    pub async fn version_dependents(&self, version: VersionRef) -> Result<(String, Vec<String>)> {
+        let served = self.ask_target(&TargetRequest::Status).await;
+        let overlays = self.overlays_in_use().await?.into_iter();
+        let mut needed_by: DisksInUse = overlays
+            .map(|overlay| (overlay.disk, overlay.base))
+            .collect();
+        let mut tx = self.read().await?;
+        if let Ok(Some(TargetReply::Status { disks, .. })) = served {
+            needed_by.extend(served_without_overlay(&tx.client_list().await?, &disks));
+        }
+        let catalogue = Catalogue::read(&mut tx).await?;
+        let mut list = Vec::new();
+        for later in catalogue.versions_of(version.image) {
+            let mut below = Some(later.version.number);
+            while below.is_some_and(|number| number > version.number) {
+                below = below.and_then(|number| catalogue.parent(VersionRef { number, ..version }));
+            }
+            if below == Some(version.number) {
+                list.extend(users(&mut tx, &catalogue, later.version, &needed_by).await?);
+            }
+        }
+        Ok((catalogue.label(version), list))
+    }
+}
+
+/// Data disks that are served as they are: no overlay tells of them, only the iSCSI service.
+fn served_without_overlay(clients: &[ClientRecord], disks: &[DiskStatus]) -> DisksInUse {
+    let data_disks = disks.iter().filter(|disk| disk.lun != 0);
+    data_disks
+        .filter_map(|disk| {
             let version = disk.version?;
             let client = clients.iter().find(|client| client.id == disk.client)?;
             Some((client.disk.data_disk(version.image).id, version))
-        });
-        let shared = shared.filter(|(disk, version)| runs(*disk, *version));
-        let overlays = found.into_iter().filter(|overlay| {
-            overlay.kind != OverlayKind::Volatile || runs(overlay.disk, overlay.base)
-        });
-        Ok(overlays
-            .map(|overlay| (overlay.disk, overlay.base))
-            .chain(shared)
-            .collect())
+        })
+        .collect()
+}
+
+impl Operations {
+    /// How far the scrub of the versions is, and what it found.
+    pub fn scrub_state(&self) -> ScrubState {
+        ScrubState::read(&Note::new(self.paths.scrub()))
     }
+
+    /// Makes a version known that lies in the store, as after a restoration, with its image, which gets `name` if it is not known yet.
+    /// Known already: does nothing. Answers its label.
+    ///
+    /// # Errors
+    /// If another image has the name, or the database cannot be written.
+    pub async fn version_adopt(&self, manifest: &Manifest, name: &str) -> Result<String> {
+        let actor = &*self.actor;
+        let label = self
+            .store()
+            .await?
+            .transact(|tx| adopt(tx, manifest, name, actor))
+            .await?;
+        self.publish().await;
+        Ok(label)
+    }
+}
+
+async fn adopt(mut tx: Tx, manifest: &Manifest, name: &str, actor: &str) -> Result<String> {
+    let version = manifest.version;
+    let images = tx.image_list().await?;
+    let name = match images.iter().find(|image| image.id == version.image) {
+        Some(known) => known.name.clone(),
+        None if images.iter().any(|image| image.name == name) => {
+            let reason = format!("another image is named {name}; choose another --name");
+            return Err(OperationError::Refused(reason));
+        }
+        None => {
+            if !is_plain_name(name) {
+                return Err(OperationError::invalid("name", "it is no name of an image"));
+            }
+            tx.image_insert(&ImageRecord {
+                id: version.image,
+                name: name.to_owned(),
+                last_version: 0,
+                created: Timestamp::now(),
+            })
+            .await?;
+            name.to_owned()
+        }
+    };
+    let label = format!("{name}@{}", version.number);
+    let known = tx.version_list().await?;
+    if known.iter().any(|known| known.version == version) {
+        return Ok(label);
+    }
+    tx.version_insert(&VersionRecord {
+        version,
+        directory: format!("{}/{}", version.image.simple(), version.number),
+        size_bytes: manifest.size_bytes,
+        parent: manifest.parent,
+        comment: manifest.comment.clone(),
+        author: manifest.author.clone(),
+        layer_bytes: Some(manifest.data_blocks * BLOCK_BYTES),
+        created: manifest.created,
+    })
+    .await?;
+    record(&mut tx, actor, "version.restore", &label, json!({})).await?;
+    Ok(label)
 }
 
 async fn remove(
     mut tx: Tx,
     text: &str,
-    needed_by: &[(DiskId, VersionRef)],
+    needed_by: &DisksInUse,
     job: JobId,
     actor: &str,
 ) -> Result<()> {
@@ -183,7 +294,7 @@ async fn users(
     tx: &mut Tx,
     catalogue: &Catalogue,
     version: VersionRef,
-    needed_by: &[(DiskId, VersionRef)],
+    needed_by: &DisksInUse,
 ) -> Result<Vec<String>> {
     let clients = tx.client_list().await?;
     let name = |client: &ClientRecord| format!("seat {} ({})", client.seat, client.name);

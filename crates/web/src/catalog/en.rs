@@ -147,6 +147,11 @@ pub(super) const CATALOG: Catalog = Catalog {
     disk_error_title: Phrase("Disk error: {name}"),
     disk_error_what: Phrase("A read or write of this PC's disk failed."),
     disk_error_next: Phrase("Check the server's disk: free space and health."),
+    version_damaged_title: Phrase("Damaged image: {name}"),
+    version_damaged_what: Phrase("What is stored of this version is not what was written."),
+    version_damaged_next: Phrase(
+        "Give its PCs another version, then run dess image check and restore a backup.",
+    ),
     login_refused_title: Phrase("Disk login refused: {name}"),
     login_refused_what: Phrase(
         "The disk service turned it away: the PC is not registered, uses another address than its reservation, has a wrong secret, or has no image.",

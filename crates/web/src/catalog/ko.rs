@@ -147,6 +147,11 @@ pub(super) const CATALOG: Catalog = Catalog {
     disk_error_title: Phrase("디스크 오류: {name}"),
     disk_error_what: Phrase("이 PC의 디스크를 읽거나 쓰지 못했습니다."),
     disk_error_next: Phrase("서버 디스크의 남은 공간과 상태를 확인하십시오."),
+    version_damaged_title: Phrase("손상된 이미지: {name}"),
+    version_damaged_what: Phrase("저장된 이 버전의 내용이 기록한 내용과 다릅니다."),
+    version_damaged_next: Phrase(
+        "이 버전을 쓰는 PC에 다른 버전을 지정한 뒤 dess image check로 검사하고 백업에서 복원하십시오.",
+    ),
     login_refused_title: Phrase("디스크 접속 거부: {name}"),
     login_refused_what: Phrase(
         "디스크 접속을 거부했습니다. 등록되지 않은 PC이거나, 주소가 예약과 다르거나, 접속 암호 또는 이미지가 맞지 않습니다.",

@@ -160,6 +160,12 @@ fn notice_matter(t: &Catalog, notice: &NoticeView) -> Option<Matter> {
             t.disk_error_what,
             t.disk_error_next,
         ),
+        NoticeKind::VersionDamaged => (
+            ("version_damaged", "bad"),
+            t.version_damaged_title,
+            t.version_damaged_what,
+            t.version_damaged_next,
+        ),
         NoticeKind::LoginRefused => (
             ("login_refused", "warn"),
             t.login_refused_title,

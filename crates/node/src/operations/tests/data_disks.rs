@@ -171,15 +171,64 @@ async fn an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there() {
     );
 }
 
+#[tokio::test]
+async fn a_version_that_a_running_client_reads_as_a_data_disk_is_in_use() {
+    let site = site().await;
+    let operations = &site.operations;
+    let games = image(&site, "games", 2).await;
+    let version = |number| VersionRef {
+        image: games,
+        number,
+    };
+    let client = operations.client_add(new_client(1)).await.unwrap().id;
+    let wanted = [disk(1, "games", DataAccess::ReadOnly)];
+    operations
+        .group_data_disks("default", &wanted)
+        .await
+        .unwrap();
+    // It was switched on before games@2 came.
+    let served = DiskStatus {
+        client,
+        lun: 1,
+        state: DiskState::Ready,
+        size_bytes: 1 << 20,
+        overlay_bytes: 0,
+        generation: 0,
+        version: Some(version(1)),
+        fresh: false,
+    };
+    let _target = target_that_says(&site, vec![session(client)], vec![served]);
+    let refused = text(operations.version_remove("games@1").await);
+    let user = "the disk of seat 1 (PC-01) is based on it";
+    assert!(refused.contains(user), "{refused}");
+    let (label, users) = operations.version_dependents(version(1)).await.unwrap();
+    assert_eq!((&*label, users), ("games@1", vec![user.to_owned()]));
+    let (_, users) = operations.version_dependents(version(2)).await.unwrap();
+    assert_eq!(users, ["data disk 1 of the group default"]);
+
+    let data_disk = site.entry(client).disk.data_disk(games).id;
+    let named = operations.disk_labels(vec![data_disk]).await.unwrap();
+    assert_eq!(named[0].label, "seat 1 (PC-01), data disk games");
+    assert_eq!(named[0].client, Some(client));
+}
+
 /// An iSCSI service without sessions.
 fn played_target(site: &Site) -> tokio::task::JoinHandle<()> {
+    target_that_says(site, vec![], vec![])
+}
+
+fn target_that_says(
+    site: &Site,
+    sessions: Vec<SessionStatus>,
+    disks: Vec<DiskStatus>,
+) -> tokio::task::JoinHandle<()> {
     let listener = bind_control(&site.paths.target_control()).unwrap();
     tokio::spawn(serve_control(
         listener,
-        |_: TargetRequest| {
+        move |_: TargetRequest| {
             std::future::ready(TargetReply::Status {
-                sessions: vec![],
-                disks: vec![],
+                sessions: sessions.clone(),
+                disks: disks.clone(),
                 clients: vec![],
                 boot_profiles: vec![],
             })
