@@ -1,6 +1,7 @@
 //! The command line.
 
 mod db;
+mod disk;
 mod image;
 mod space;
 
@@ -15,6 +16,7 @@ use dess_target::Geometry;
 use ipnet::Ipv4Net;
 
 pub(crate) use db::DbCommand;
+pub(crate) use disk::{DiskCommand, SnapshotCommand};
 pub(crate) use image::{ImageCommand, RolloutArguments};
 pub(crate) use space::{GarbageArguments, PoolArguments};
 
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     /// Golden images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// What clients have written.
+    #[command(subcommand)]
+    Disk(DiskCommand),
     /// The space for clients' writes: how full it is, when it will be full, and who uses it.
     Space,
     /// Remove what nothing refers to any more: disks of no client, files of no version.

@@ -99,6 +99,45 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         detach: bool,
     },
+    /// Look for damage: read-only, without the services. Compares all content with its checksums. Exit code 3 if there is some.
+    Check {
+        /// Image as name (all its versions) or name@version [default: all].
+        image: Option<String>,
+        /// Only maps and checksum files, not the content.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Repair what a check found. What is replaced is kept beside it.
+    Repair {
+        /// Image as name (its newest version) or name@version.
+        image: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// How far the comparison of all stored versions in the background is, and what it found. Exit code 3 if that is damage.
+    Scrub,
+    /// Write a version to a directory of backups, or to standard output. What is read is compared with its checksums.
+    Backup {
+        /// Image as name (its newest version) or name@version.
+        image: String,
+        /// Directory, or `-` for standard output.
+        target: PathBuf,
+        /// Only what differs from this version of the image [default: the newest one below that has a backup in the directory].
+        #[arg(long)]
+        since: Option<u32>,
+        /// All of it.
+        #[arg(long, conflicts_with = "since")]
+        full: bool,
+    },
+    /// Bring versions back from a backup. What it needs of earlier versions is restored first, from the same directory.
+    Restore {
+        /// File of a backup, or `-` for standard input.
+        file: PathBuf,
+        /// Name of the image, if it is not known here [default: as when it was backed up].
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Remove a version that nobody needs.
     Remove {
         /// Version as name@version.

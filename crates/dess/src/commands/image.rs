@@ -15,14 +15,14 @@ use dess_node::operations::{
     AssignTo, Follow, ImageImport, JobState, JobView, Operations, PublishOrder,
 };
 
-use super::version;
+use super::{backup, check, version};
 use crate::arguments::ImageCommand;
 use crate::output::{self, ago, bytes, or_dash, say, table};
 
-use progress::ProgressLine;
+pub(super) use progress::ProgressLine;
 
 /// Instead of a file: standard input or output.
-const STANDARD: &str = "-";
+pub(super) const STANDARD: &str = "-";
 /// How often the progress of a job is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// After this long in the queue the person is told why nothing happens.
@@ -37,13 +37,7 @@ pub(super) async fn image(
         ImageCommand::List => list(operations, json).await?,
         ImageCommand::Profiles => profiles::show(operations, json).await?,
         ImageCommand::Import { file, name, detach } => {
-            let view = import(operations, &file, name, detach).await?;
-            if json {
-                output::json(&view)?;
-            } else {
-                say!("{}", summary(&view));
-                show_findings(operations, &view).await?;
-            }
+            import(operations, &file, name, detach, json).await?;
         }
         ImageCommand::Export {
             image,
@@ -79,6 +73,22 @@ pub(super) async fn image(
             let job = operations.version_flatten_start(&version).await?;
             conclude(operations, job, "flattened", detach, json).await?;
         }
+        ImageCommand::Check { image, quick } => {
+            return check::image(operations, image.as_deref(), quick, json).await;
+        }
+        ImageCommand::Backup {
+            image,
+            target,
+            since,
+            full,
+        } => backup::image(operations, &image, &target, since, full).await?,
+        ImageCommand::Restore { file, name } => {
+            backup::restore_image(operations, &file, name, json).await?;
+        }
+        ImageCommand::Scrub => return check::scrub(operations, json).await,
+        ImageCommand::Repair { image, yes } => {
+            check::repair_image(operations, &image, yes, json).await?;
+        }
         ImageCommand::Remove { version, yes } => {
             version::remove(operations, &version, yes, json).await?;
         }
@@ -91,21 +101,30 @@ async fn import(
     file: &Path,
     name: Option<String>,
     detach: bool,
-) -> Result<JobView> {
-    if file.as_os_str() == STANDARD {
+    json: bool,
+) -> Result<()> {
+    let view = if file.as_os_str() == STANDARD {
         let name = name.context("give the image a --name")?;
-        return transfer::import_standard_input(operations, name).await;
+        transfer::import_standard_input(operations, name).await?
+    } else {
+        let source = std::fs::canonicalize(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let name = name.unwrap_or_else(|| name_of(&source));
+        let job = operations
+            .image_import_start(ImageImport { source, name })
+            .await?;
+        match detach {
+            true => operations.job_get(job).await?,
+            false => follow(operations, job).await?,
+        }
+    };
+    if json {
+        output::json(&view)?;
+    } else {
+        say!("{}", summary(&view));
+        show_findings(operations, &view).await?;
     }
-    let source =
-        std::fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = name.unwrap_or_else(|| name_of(&source));
-    let job = operations
-        .image_import_start(ImageImport { source, name })
-        .await?;
-    match detach {
-        true => Ok(operations.job_get(job).await?),
-        false => follow(operations, job).await,
-    }
+    Ok(())
 }
 
 async fn list(operations: &Operations, json: bool) -> Result<()> {

@@ -1,7 +1,10 @@
 //! The subcommands.
 
+mod backup;
+mod check;
 mod client;
 mod db;
+mod disk;
 mod group;
 mod image;
 mod import;
@@ -27,7 +30,7 @@ use crate::arguments::{Arguments, Command, WebCommand};
 use crate::config::Config;
 use crate::service;
 
-/// Exit code of `dess status` and `dess service status` if something is abnormal.
+/// Exit code of `dess status`, `dess service status` and the checks if something is abnormal.
 pub(crate) const ABNORMAL: u8 = 3;
 
 /// Runs a subcommand to its end.
@@ -45,6 +48,7 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Client(command) => client::client(&operations()?, command, json).await,
         Command::Group(command) => group::group(&operations()?, command, json).await,
         Command::Image(command) => image::image(&operations()?, command, json).await,
+        Command::Disk(command) => disk::disk(&operations()?, command, json).await,
         Command::Service(command) => services::service(&operations()?, command, json).await,
         Command::Space => space::space(&operations()?, json).await,
         Command::Gc(arguments) => space::gc(&operations()?, &arguments, json).await,

@@ -38,11 +38,14 @@ impl OverlayCheck {
     }
 }
 
-/// The disks that have overlays.
+/// The disks that have overlays; none if no overlay was ever made.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub fn disks_in_store(overlays: &Path) -> Result<Vec<DiskId>, CheckError> {
+    if !overlays.exists() {
+        return Ok(Vec::new());
+    }
     disk_ids(overlays).map_err(|error| CheckError::Store {
         path: overlays.to_owned(),
         source: io::Error::other(error),

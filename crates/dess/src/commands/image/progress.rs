@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::output::bytes;
 
 /// Nothing is shown unless standard error is a terminal.
-pub(super) struct ProgressLine {
+pub(in crate::commands) struct ProgressLine {
     terminal: bool,
     shown: bool,
     /// When the first byte was seen, and how many were done then.
@@ -14,7 +14,7 @@ pub(super) struct ProgressLine {
 }
 
 impl ProgressLine {
-    pub(super) fn new() -> Self {
+    pub(in crate::commands) fn new() -> Self {
         Self {
             terminal: io::stderr().is_terminal(),
             shown: false,
@@ -23,7 +23,7 @@ impl ProgressLine {
     }
 
     /// Shows `done` of `total` bytes (0 if unknown), the rate, and how long it will take.
-    pub(super) fn show(&mut self, done: u64, total: u64) -> io::Result<()> {
+    pub(in crate::commands) fn show(&mut self, done: u64, total: u64) -> io::Result<()> {
         if !self.terminal || done == 0 {
             return Ok(());
         }
@@ -36,7 +36,7 @@ impl ProgressLine {
     }
 
     /// Leaves the line.
-    pub(super) fn end(&self) {
+    pub(in crate::commands) fn end(&self) {
         if self.shown {
             eprintln!();
         }
