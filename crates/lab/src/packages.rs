@@ -42,6 +42,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/fio", "fio"),
     ("/usr/bin/tftp", "tftp-hpa"),
     ("/usr/bin/atftp", "atftp"),
+    // The names of ports, which atftp asks for.
+    ("/etc/services", "netbase"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
     ("/usr/sbin/perfdhcp", "kea-admin"),
