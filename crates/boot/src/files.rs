@@ -257,19 +257,39 @@ impl BootFile {
                 let start = to_usize(offset).min(bytes.len());
                 Ok(bytes.slice(start..start + length))
             }
-            Content::Disk(file) => {
+            Content::Disk(_) => {
                 let mut buffer = vec![0; length];
+                let filled = self.read_into(offset, &mut buffer)?;
+                buffer.truncate(filled);
+                Ok(buffer.into())
+            }
+        }
+    }
+
+    /// Like [`BootFile::read_at`], into a buffer of the caller's: the count of bytes.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = to_usize(self.length.saturating_sub(offset));
+        let length = buffer.len().min(rest);
+        match &self.content {
+            Content::Memory(bytes) => {
+                let start = to_usize(offset).min(bytes.len());
+                buffer[..length].copy_from_slice(&bytes[start..start + length]);
+                Ok(length)
+            }
+            Content::Disk(file) => {
                 let mut filled = 0;
                 while filled < length {
-                    match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                    match file.read_at(&mut buffer[filled..length], offset + filled as u64) {
                         Ok(0) => break,
                         Ok(count) => filled += count,
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                         Err(error) => return Err(error),
                     }
                 }
-                buffer.truncate(filled);
-                Ok(buffer.into())
+                Ok(filled)
             }
         }
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dess_boot::files::{BootFile, BootFiles, FileError};
 use dess_tftp::server::{FileBody, FileSource, OpenError};
 
@@ -27,8 +26,8 @@ impl FileBody for Body {
         self.0.length
     }
 
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        self.0.read_at(offset, length)
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_into(offset, buffer)
     }
 }
 

@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dess_tftp::server::{FileBody, FileSource, OpenError, ServeOptions, serve};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -37,11 +36,8 @@ impl FileBody for OnDisk {
         self.length
     }
 
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; length];
-        let read = self.file.read_at(&mut buffer, offset)?;
-        buffer.truncate(read);
-        Ok(buffer.into())
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
     }
 }
 

@@ -7,6 +7,7 @@
 mod complaints;
 mod error;
 mod listener;
+mod lookout;
 mod registry;
 mod session;
 mod source;

@@ -127,6 +127,13 @@ impl Signals {
     }
 }
 
+impl Place {
+    /// True while no other transfer is under way.
+    pub(super) fn is_alone(&self) -> bool {
+        self.registry.count() <= 1
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
+use super::lookout::Lookout;
 use super::registry::Place;
 use super::source::{FileBody, OpenError};
 use super::{Notice, ServeOptions, TransferError, TransferReport};
@@ -19,7 +21,7 @@ use crate::{negotiate, to_netascii};
 
 /// How often a waiting transfer looks at its timer and at the signals.
 const TICK: Duration = Duration::from_millis(100);
-/// Bytes read from a file at once; blocks are slices of it.
+/// Bytes read from a file at once, for several blocks.
 const READ_BYTES: usize = 64 * 1024;
 /// Largest file in bytes that is converted to netascii; text files are small.
 const NETASCII_BYTES_MAX: u64 = 1024 * 1024;
@@ -42,11 +44,15 @@ pub(super) struct Session {
     pub(super) cancel: CancellationToken,
 }
 
-/// The file with the part of it that was read last.
+/// The file with the part of it that was read last, in a buffer that is used again and again.
 struct Reader {
     body: Box<dyn FileBody>,
-    chunk: Bytes,
+    chunk: Vec<u8>,
+    /// Bytes of `chunk` that hold the file's.
+    filled: usize,
     chunk_offset: u64,
+    /// Where the block that was asked for last ends, and its length.
+    last: (u64, usize),
 }
 
 impl Session {
@@ -155,9 +161,11 @@ impl Session {
             )),
             Mode::Netascii => {
                 let length = usize::try_from(body.length()).unwrap_or(0);
-                let file = body
-                    .read_at(0, length)
+                let mut file = vec![0; length];
+                let read = body
+                    .read_at(0, &mut file)
                     .map_err(|error| OpenError::Unreadable(error.to_string()))?;
+                file.truncate(read);
                 Ok(Box::new(Bytes::from(to_netascii(&file))))
             }
         }
@@ -167,6 +175,7 @@ impl Session {
     fn drive(&self, transfer: &mut Transfer, socket: &UdpSocket, reader: &mut Reader) -> Event {
         let mut datagram = [0; DATAGRAM_BYTES_MAX];
         let mut now = Instant::now();
+        let mut lookout = Lookout::default();
         loop {
             while let Some(transmit) = transfer.poll_transmit(now) {
                 if let Err(failure) = send(socket, reader, &transmit) {
@@ -176,7 +185,8 @@ impl Session {
             if let Some(event) = transfer.poll_event() {
                 return event;
             }
-            match socket.recv(&mut datagram) {
+            reader.read_ahead();
+            match lookout.recv(socket, &mut datagram, || self.place.is_alone()) {
                 Ok(length) => {
                     now = Instant::now();
                     // Anything else than TFTP on a transfer's own socket is noise.
@@ -225,23 +235,48 @@ impl Reader {
     fn new(body: Box<dyn FileBody>) -> Self {
         Self {
             body,
-            chunk: Bytes::new(),
+            chunk: Vec::new(),
+            filled: 0,
             chunk_offset: 0,
+            last: (0, 0),
         }
     }
 
-    fn block(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let within = |reader: &Self| {
-            let start = usize::try_from(offset.checked_sub(reader.chunk_offset)?).ok()?;
-            let end = start.checked_add(length)?;
-            (end <= reader.chunk.len()).then(|| reader.chunk.slice(start..end))
-        };
-        if let Some(block) = within(self) {
-            return Ok(block);
+    fn block(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        self.last = (offset.saturating_add(length as u64), length);
+        if self.within(offset, length).is_none() {
+            self.fill(offset, length)?;
         }
-        self.chunk = self.body.read_at(offset, READ_BYTES.max(length))?;
+        self.within(offset, length)
+            .map(|range| &self.chunk[range])
+            .ok_or_else(|| io::Error::other("the file was cut short while it was sent"))
+    }
+
+    /// Reads the block that follows, which the client asks for next, while the client is busy with
+    /// the one before.
+    fn read_ahead(&mut self) {
+        let (offset, length) = self.last;
+        let rest = self.body.length().saturating_sub(offset);
+        let length = usize::try_from(rest).map_or(length, |rest| rest.min(length));
+        if rest > 0 && self.within(offset, length).is_none() {
+            // Who needs the block reads again and hears of the error.
+            let _ = self.fill(offset, length);
+        }
+    }
+
+    /// Where the chunk has these bytes; nothing if it does not have all.
+    fn within(&self, offset: u64, length: usize) -> Option<Range<usize>> {
+        let start = usize::try_from(offset.checked_sub(self.chunk_offset)?).ok()?;
+        let end = start.checked_add(length)?;
+        (end <= self.filled).then_some(start..end)
+    }
+
+    fn fill(&mut self, offset: u64, length: usize) -> io::Result<()> {
+        self.chunk.resize(READ_BYTES.max(length), 0);
+        self.filled = 0;
         self.chunk_offset = offset;
-        within(self).ok_or_else(|| io::Error::other("the file was cut short while it was sent"))
+        self.filled = self.body.read_at(offset, &mut self.chunk)?;
+        Ok(())
     }
 }
 
@@ -254,7 +289,7 @@ fn send(socket: &UdpSocket, reader: &mut Reader, transmit: &Transmit) -> Result<
             length,
         } => {
             let block = reader.block(*offset, *length).map_err(SendFailure::Read)?;
-            let parts = [IoSlice::new(header), IoSlice::new(&block)];
+            let parts = [IoSlice::new(header), IoSlice::new(block)];
             match SockRef::from(socket).send_vectored(&parts) {
                 Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
                     std::thread::sleep(SEND_RETRY);

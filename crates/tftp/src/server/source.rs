@@ -19,12 +19,12 @@ pub trait FileBody: Send {
     /// Size in bytes; fixed while it is open.
     fn length(&self) -> u64;
 
-    /// Up to `length` bytes from `offset` on; fewer only at the end of the file. Content in memory
-    /// comes as a slice of it, not as a copy.
+    /// Fills `buffer` with what is at `offset`: the count of bytes, fewer only at the end of the
+    /// file.
     ///
     /// # Errors
     /// If the disk fails.
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes>;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
 /// Why there is nothing to send.
@@ -46,9 +46,10 @@ impl FileBody for Bytes {
         self.len() as u64
     }
 
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let start = usize::try_from(offset).map_or(self.len(), |offset| offset.min(self.len()));
-        let end = start.saturating_add(length).min(self.len());
-        Ok(self.slice(start..end))
+        let count = buffer.len().min(self.len() - start);
+        buffer[..count].copy_from_slice(&self[start..start + count]);
+        Ok(count)
     }
 }
