@@ -4,6 +4,7 @@
 //! feature of the same name, which keeps the three channels between the services of one machine:
 //! the snapshot file, the event socket and the control sockets.
 
+mod access;
 mod architecture;
 mod client;
 mod control;
@@ -23,6 +24,7 @@ mod time;
 #[cfg(feature = "host")]
 pub mod host;
 
+pub use access::{AccessParseError, Role, Scope};
 pub use architecture::Architecture;
 pub use client::{BootPolicy, ClientEntry, DiskIdentity, IscsiIdentity};
 pub use control::{

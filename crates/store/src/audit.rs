@@ -4,7 +4,7 @@ use dess_model::Timestamp;
 use uuid::Uuid;
 
 use crate::row::Columns;
-use crate::statement::query;
+use crate::statement::{Statement, Value, query, query_of};
 use crate::{StoreError, Tx};
 
 /// One line of the audit log.
@@ -14,14 +14,71 @@ pub struct AuditRecord {
     pub id: Uuid,
     /// When.
     pub at: Timestamp,
-    /// Who.
+    /// Who, e.g. `web:owner`.
     pub actor: String,
+    /// From where: an address, `console`, or empty for the system itself.
+    pub origin: String,
     /// Stable key of the action.
     pub action: String,
     /// What it was done to.
     pub subject: String,
     /// Details as JSON; never a secret.
     pub details: String,
+}
+
+/// Which lines of the audit log are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Those of this actor, e.g. `web:owner`.
+    pub actor: Option<String>,
+    /// Those whose action is this one or starts with it and a dot, e.g. `client`.
+    pub action: Option<String>,
+    /// Those about this subject.
+    pub subject: Option<String>,
+    /// Those from this time on.
+    pub since: Option<Timestamp>,
+    /// Those older than this line.
+    pub before: Option<(Timestamp, Uuid)>,
+}
+
+impl AuditFilter {
+    /// The query of the newest `limit` lines.
+    fn statement(&self, limit: u32) -> Statement {
+        let mut conditions = vec!["1 = 1"];
+        let mut values: Vec<Value> = Vec::new();
+        if let Some(actor) = &self.actor {
+            conditions.push("actor = ?");
+            values.push(actor.clone().into());
+        }
+        if let Some(action) = &self.action {
+            // A range, which an index serves: `/` follows `.`.
+            conditions.push("(action = ? OR (action >= ? AND action < ?))");
+            values.push(action.clone().into());
+            values.push(format!("{action}.").into());
+            values.push(format!("{action}/").into());
+        }
+        if let Some(subject) = &self.subject {
+            conditions.push("subject = ?");
+            values.push(subject.clone().into());
+        }
+        if let Some(since) = self.since {
+            conditions.push("at >= ?");
+            values.push(since.0.into());
+        }
+        if let Some((at, id)) = self.before {
+            conditions.push("(at < ? OR (at = ? AND id < ?))");
+            values.push(at.0.into());
+            values.push(at.0.into());
+            values.push(id.to_string().into());
+        }
+        let sql = format!(
+            "SELECT id, at, actor, origin, action, subject, details FROM audit WHERE {} \
+             ORDER BY at DESC, id DESC LIMIT ?",
+            conditions.join(" AND ")
+        );
+        let statement = values.into_iter().fold(query_of(sql), Statement::bind);
+        statement.bind(i64::from(limit))
+    }
 }
 
 impl Tx {
@@ -31,11 +88,13 @@ impl Tx {
     /// If the database cannot be written.
     pub async fn audit_insert(&mut self, line: &AuditRecord) -> Result<(), StoreError> {
         let statement = query(
-            "INSERT INTO audit (id, at, actor, action, subject, details) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO audit (id, at, actor, origin, action, subject, details) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(line.id.to_string())
         .bind(line.at.0)
         .bind(line.actor.clone())
+        .bind(line.origin.clone())
         .bind(line.action.clone())
         .bind(line.subject.clone())
         .bind(line.details.clone());
@@ -54,16 +113,16 @@ impl Tx {
             .await
     }
 
-    /// The last `limit` lines, newest first.
+    /// The last `limit` lines that pass the filter, newest first.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn audit_list(&mut self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
-        let statement = query(
-            "SELECT id, at, actor, action, subject, details FROM audit \
-             ORDER BY at DESC, id DESC LIMIT ?",
-        )
-        .bind(i64::from(limit));
+    pub async fn audit_list(
+        &mut self,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let statement = filter.statement(limit);
         let rows = self.fetch_all("read the audit log", statement).await?;
         rows.iter()
             .map(|row| {
@@ -72,6 +131,7 @@ impl Tx {
                     id: row.parsed("id")?,
                     at: row.time("at")?,
                     actor: row.text("actor")?,
+                    origin: row.text("origin")?,
                     action: row.text("action")?,
                     subject: row.text("subject")?,
                     details: row.text("details")?,

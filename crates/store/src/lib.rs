@@ -30,8 +30,8 @@ mod statement;
 mod transfer;
 mod tx;
 
-pub use access::{SessionRecord, UserRecord};
-pub use audit::AuditRecord;
+pub use access::{SessionRecord, TokenRecord, UserRecord};
+pub use audit::{AuditFilter, AuditRecord};
 pub use backup::{BackupError, newest_backup};
 pub use boot::{AttemptRecord, StepRecord};
 pub use check::Soundness;

@@ -13,7 +13,8 @@ pub(crate) fn query(sql: &'static str) -> Statement {
     }
 }
 
-/// SQL made from names that the database itself gave for its tables and columns.
+/// SQL put together from our own texts and from names that the database itself gave for its tables
+/// and columns; never from what anybody sent.
 pub(crate) fn query_of(sql: String) -> Statement {
     Statement {
         sql: AssertSqlSafe(sql).into_sql_str(),

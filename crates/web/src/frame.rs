@@ -54,7 +54,7 @@ impl Frame {
         Self {
             site_name: site_name.unwrap_or("DESS").to_owned(),
             section,
-            csrf: member.session.csrf.clone(),
+            csrf: member.form_token().to_owned(),
             ..Self::new(words, &member.visitor)
         }
     }

@@ -5,8 +5,8 @@
 //! [`dess_node::operations`] and the supervisor; nothing here touches the data path, and the
 //! page says so in words when the database or the supervisor cannot be asked.
 //!
-//! A request passes `routes` (limits, CSRF, headers), the extractors of `visitor` (language,
-//! session), a handler of `page`, the words of `view` in the `catalog` of its language, and a
+//! A request passes `routes` (limits, CSRF, headers), the `gate` (who asks, and may they), the
+//! extractors of `visitor`, a handler of `page`, the words of `view` in the `catalog` of its language, and a
 //! template. `live` renders the same `parts` again when something changed.
 
 mod access;
@@ -15,6 +15,7 @@ mod app;
 mod assets;
 mod catalog;
 mod frame;
+mod gate;
 mod live;
 mod page;
 mod parts;
@@ -28,5 +29,5 @@ mod view;
 mod visitor;
 mod wording;
 
-pub use access::{RESET_CODE_VALID, reset_code_issue, setup_code};
+pub use access::{ApiToken, RESET_CODE_VALID, reset_code_issue, setup_code};
 pub use serve::{ServeError, WebOptions, serve, serve_on};

@@ -41,14 +41,16 @@ pub(crate) struct Version {
     pub(crate) site: Site,
 }
 
+/// Readers who are shown the same: their language, and whether they may press the buttons.
+type Reader = (Language, bool);
+
 /// The newest state, kept up to date while somebody watches.
-#[derive(Debug)]
 pub(crate) struct Live {
     feed: Feed,
     newest: watch::Sender<Option<Arc<Version>>>,
     wake: Notify,
     watchers: Arc<Semaphore>,
-    rooms: Mutex<HashMap<Language, (u64, Arc<Parts>)>>,
+    rooms: Mutex<HashMap<Reader, (u64, Arc<Parts>)>>,
     /// Told when all logins are ended.
     logins: watch::Sender<()>,
 }
@@ -95,16 +97,18 @@ impl Live {
         receiver
     }
 
-    /// The room's parts, rendered once per language and change.
-    fn room(&self, app: &App, language: Language, version: &Version) -> Arc<Parts> {
+    /// The room's parts, rendered once per kind of reader and change.
+    fn room(&self, app: &App, member: &Member, version: &Version) -> Arc<Parts> {
+        let reader = (member.visitor.language, member.may_operate());
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((number, parts)) = rooms.get(&language)
+        if let Some((number, parts)) = rooms.get(&reader)
             && *number == version.number
         {
             return Arc::clone(parts);
         }
-        let parts = Arc::new(room_parts(&app.wording(language), &version.site));
-        rooms.insert(language, (version.number, Arc::clone(&parts)));
+        let words = app.wording(reader.0);
+        let parts = Arc::new(room_parts(&words, &version.site, reader.1));
+        rooms.insert(reader, (version.number, Arc::clone(&parts)));
         parts
     }
 }
@@ -199,7 +203,7 @@ impl Stream {
                     shown.assume(&parts);
                 }
                 let now = Timestamp::now().0;
-                let change = shown.change_to(&parts, now, &self.member.session.csrf);
+                let change = shown.change_to(&parts, now, self.member.form_token());
                 if let Some(change) = change
                     && !self.send(&change).await
                 {
@@ -216,16 +220,13 @@ impl Stream {
     }
 
     async fn parts(&self, version: &Version) -> Arc<Parts> {
-        let language = self.member.visitor.language;
+        let member = &self.member;
         match self.watched {
-            Watched::Room => self.app.live.room(&self.app, language, version),
+            Watched::Room => self.app.live.room(&self.app, member, version),
             _ => {
-                let words = self.app.wording(language);
-                Arc::new(
-                    self.watched
-                        .parts(&words, &version.site, &self.app.feed)
-                        .await,
-                )
+                let words = self.app.wording(member.visitor.language);
+                let (may, feed) = (member.may_operate(), &self.app.feed);
+                Arc::new(self.watched.parts(&words, &version.site, may, feed).await)
             }
         }
     }

@@ -6,8 +6,8 @@ use askama::Template;
 use axum::Json;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode};
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use dess_model::ControlError;
@@ -28,6 +28,8 @@ pub(crate) enum Problem {
     LoginNeeded(Option<String>),
     /// There is no such page or thing.
     NotFound,
+    /// The role of who asks does not allow it.
+    Forbidden,
     /// The request does not come from our page.
     Forged,
     /// The request cannot be read.
@@ -75,7 +77,7 @@ impl Problem {
             Self::LoginNeeded(Some(_)) => StatusCode::SEE_OTHER,
             Self::LoginNeeded(None) => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Forged => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Forged => StatusCode::FORBIDDEN,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,
@@ -89,6 +91,7 @@ impl Problem {
         match self {
             Self::LoginNeeded(_) => "login_needed",
             Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
             Self::Forged => "forged",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
@@ -108,6 +111,11 @@ impl Problem {
                 t.problem_not_found,
                 t.problem_not_found_what.into(),
                 t.problem_not_found_next,
+            ),
+            Self::Forbidden => (
+                t.problem_forbidden,
+                t.problem_forbidden_what.into(),
+                t.problem_forbidden_next,
             ),
             Self::Forged => (
                 t.problem_forged,
@@ -294,7 +302,13 @@ async fn render(app: &App, visitor: &Visitor, problem: Problem) -> Response {
     let (title, what, next) = problem.words(words.t);
     if visitor.path.starts_with("/api/") || visitor.path.starts_with("/live/") {
         let body = serde_json::json!({ "error": { "key": problem.key(), "message": what, "next": next.to_string() } });
-        return (status, Json(body)).into_response();
+        let mut response = (status, Json(body)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1: such an answer names how to log in.
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        return response;
     }
     let recovers = matches!(problem, Problem::Trouble(_));
     let services = if recovers {

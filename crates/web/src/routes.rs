@@ -9,13 +9,14 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use tower_http::csrf::CsrfLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
+use crate::gate::Needs::{Nobody, Operator, Viewer};
+use crate::gate::Routes;
 use crate::problem::{Problem, show_problems};
 use crate::{api, assets, live, page};
 
@@ -30,7 +31,9 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 
 /// All addresses.
 pub(crate) fn router(app: App) -> Router {
-    pages()
+    routes(app.clone())
+        .router()
+        .fallback(|| async { Problem::NotFound })
         .layer(TimeoutLayer::with_status_code(
             StatusCode::GATEWAY_TIMEOUT,
             ANSWER_WITHIN,
@@ -54,42 +57,34 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-fn pages() -> Router<App> {
-    Router::new()
-        .route("/", get(page::room))
-        .route("/setup", get(page::setup_page).post(page::setup))
-        .route("/login", get(page::login_page).post(page::login))
-        .route("/logout", post(page::logout))
-        .route("/language/{code}", get(page::language))
-        .route("/services/{name}", get(page::service))
-        .route(
-            "/services/{name}/restart",
-            get(page::restart_ask).post(page::restart),
-        )
-        .route("/clients/{id}", get(page::client))
-        .route("/clients/{id}/approve", post(page::approve))
-        .route(
-            "/clients/{id}/reset",
-            get(page::reset_ask).post(page::reset),
-        )
-        .route(
-            "/clients/{id}/remove",
-            get(page::remove_ask).post(page::remove),
-        )
-        .route("/clients/{id}/settings", post(page::settings))
-        .route("/images", get(page::images))
-        .route("/images/import", post(page::image_import))
-        .route(
-            "/images/default",
-            get(page::default_ask).post(page::default_set),
-        )
-        .route("/jobs/{id}/cancel", post(page::job_cancel))
-        .route("/live/{page}", get(live::live))
-        .route("/assets/{file}", get(assets::asset))
-        .route("/api/v1/clients", get(api::clients))
-        .route("/api/v1/services", get(api::services))
-        .route("/api/v1/session", get(api::session))
-        .fallback(|| async { Problem::NotFound })
+/// Every address with who may use it.
+pub(crate) fn routes(app: App) -> Routes {
+    let routes = Routes::new(app)
+        .get("/setup", Nobody, page::setup_page)
+        .post("/setup", Nobody, page::setup)
+        .get("/login", Nobody, page::login_page)
+        .post("/login", Nobody, page::login)
+        .post("/logout", Viewer, page::logout)
+        .get("/language/{code}", Nobody, page::language)
+        .get("/assets/{file}", Nobody, assets::asset)
+        .get("/live/{page}", Viewer, live::live)
+        .get("/", Viewer, page::room)
+        .get("/services/{name}", Viewer, page::service)
+        .get("/services/{name}/restart", Operator, page::restart_ask)
+        .post("/services/{name}/restart", Operator, page::restart)
+        .get("/clients/{id}", Viewer, page::client)
+        .post("/clients/{id}/approve", Operator, page::approve)
+        .get("/clients/{id}/reset", Operator, page::reset_ask)
+        .post("/clients/{id}/reset", Operator, page::reset)
+        .get("/clients/{id}/remove", Operator, page::remove_ask)
+        .post("/clients/{id}/remove", Operator, page::remove)
+        .post("/clients/{id}/settings", Operator, page::settings)
+        .get("/images", Viewer, page::images)
+        .post("/images/import", Operator, page::image_import)
+        .get("/images/default", Operator, page::default_ask)
+        .post("/images/default", Operator, page::default_set)
+        .post("/jobs/{id}/cancel", Operator, page::job_cancel);
+    api::routes(routes)
 }
 
 fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

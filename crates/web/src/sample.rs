@@ -2,7 +2,8 @@
 
 use dess_diagnosis::{BootOutcome, ClientState, Fault, Stage};
 use dess_model::{
-    Architecture, AttemptId, BootPolicy, ClientId, GroupId, ImageId, MacAddr, Timestamp, VersionRef,
+    Architecture, AttemptId, BootPolicy, ClientId, GroupId, ImageId, MacAddr, Role, Timestamp,
+    VersionRef,
 };
 use dess_node::operations::{
     BootAttemptView, BootSummary, ClientView, GroupView, Hardware, ImageAssignment, ImageView,
@@ -12,7 +13,7 @@ use dess_node::supervisor::protocol::{ServiceName, ServiceState, ServiceStatus};
 
 use crate::catalog::Language;
 use crate::site::{Records, Site};
-use crate::visitor::{Member, Visitor};
+use crate::visitor::{Entry, Member, Visitor};
 use crate::wording::Wording;
 
 /// 2026-11-22 21:00 in Seoul.
@@ -34,15 +35,21 @@ pub(crate) fn member(language: Language) -> Member {
         visitor: Visitor {
             language,
             peer: [192, 0, 2, 7].into(),
+            agent: String::new(),
             path: "/".into(),
             list_view: false,
         },
-        session: SessionView {
-            user: "admin".into(),
-            csrf: "own-token".into(),
-            expires: Timestamp(i64::MAX),
+        user: "admin".into(),
+        role: Role::Owner,
+        entry: Entry::Session {
+            session: SessionView {
+                user: "admin".into(),
+                role: Role::Owner,
+                csrf: "own-token".into(),
+                expires: Timestamp(i64::MAX),
+            },
+            token_hash: String::new(),
         },
-        token_hash: String::new(),
     }
 }
 

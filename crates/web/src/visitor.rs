@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use axum::Form;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT_LANGUAGE, COOKIE};
+use axum::http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, USER_AGENT};
 use axum::http::request::Parts;
-use dess_model::Timestamp;
+use dess_model::{Role, Timestamp};
 use dess_node::operations::{Operations, SessionView};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
-use crate::access::Token;
+use crate::access::{ApiToken, Token};
 use crate::app::App;
 use crate::catalog::Language;
 use crate::problem::Problem;
@@ -32,22 +32,39 @@ pub(crate) const VIEW_COOKIE: &str = "dess_view";
 pub(crate) struct Visitor {
     pub(crate) language: Language,
     pub(crate) peer: IpAddr,
+    /// What the browser calls itself.
+    pub(crate) agent: String,
     /// Path and query of the request.
     pub(crate) path: String,
     /// Prefers the list to the cards.
     pub(crate) list_view: bool,
 }
 
-/// Somebody who is logged in.
-#[derive(Clone, Debug)]
+/// Somebody who was let in. Only [`crate::gate`] makes one.
+#[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) visitor: Visitor,
-    pub(crate) session: SessionView,
-    pub(crate) token_hash: String,
+    /// Name of the user.
+    pub(crate) user: String,
+    /// What this request may do.
+    pub(crate) role: Role,
+    pub(crate) entry: Entry,
+}
+
+/// What let somebody in.
+#[derive(Clone)]
+pub(crate) enum Entry {
+    /// The login session of a browser.
+    Session {
+        session: SessionView,
+        token_hash: String,
+    },
+    /// An API token of this name.
+    Token(String),
 }
 
 /// A form that somebody who is logged in sent from our own page.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Signed<T> {
     pub(crate) member: Member,
     pub(crate) form: T,
@@ -71,6 +88,11 @@ impl Visitor {
                 .and_then(Language::from_code)
                 .unwrap_or_else(accepted),
             peer: peer.to_canonical(),
+            agent: headers
+                .get(USER_AGENT)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
             path: parts
                 .uri
                 .path_and_query()
@@ -83,12 +105,43 @@ impl Visitor {
 impl Member {
     /// The operations in this person's name.
     pub(crate) fn operations(&self, app: &App) -> Operations {
-        let actor = format!("web:{}@{}", self.session.user, self.visitor.peer);
-        app.feed.operations().acting_as(actor)
+        app.feed.operations().acting_as(self.actor())
     }
 
-    async fn of(parts: &Parts, app: &App) -> Result<Self, Problem> {
+    /// As the audit log names who does this, and from where.
+    pub(crate) fn actor(&self) -> String {
+        let (user, peer) = (&self.user, self.visitor.peer);
+        match &self.entry {
+            Entry::Session { .. } => format!("web:{user}@{peer}"),
+            Entry::Token(name) => format!("token:{user}/{name}@{peer}"),
+        }
+    }
+
+    /// True if this person may run the room; others are shown no buttons for it.
+    pub(crate) fn may_operate(&self) -> bool {
+        self.role.may(Role::Operator)
+    }
+
+    /// The token against cross-site requests; none for those that no browser sends.
+    pub(crate) fn csrf(&self) -> Option<&str> {
+        match &self.entry {
+            Entry::Session { session, .. } => Some(&session.csrf),
+            Entry::Token(_) => None,
+        }
+    }
+
+    /// The token against cross-site requests for the forms of a page.
+    pub(crate) fn form_token(&self) -> &str {
+        self.csrf().unwrap_or_default()
+    }
+
+    /// Who sends this request: by an API token if it has one and it is for the API, else by the
+    /// session of its cookie.
+    pub(crate) async fn of(parts: &Parts, app: &App) -> Result<Self, Problem> {
         let visitor = Visitor::of(parts);
+        if parts.uri.path().starts_with("/api/") && parts.headers.contains_key(AUTHORIZATION) {
+            return Self::of_token(visitor, parts, app).await;
+        }
         let Some(token) = cookie(&parts.headers, SESSION_COOKIE).and_then(Token::from_cookie)
         else {
             return Err(Problem::login(&visitor, &parts.method));
@@ -110,8 +163,27 @@ impl Member {
         };
         Ok(Self {
             visitor,
-            session,
-            token_hash,
+            user: session.user.clone(),
+            role: session.role,
+            entry: Entry::Session {
+                session,
+                token_hash,
+            },
+        })
+    }
+
+    async fn of_token(visitor: Visitor, parts: &Parts, app: &App) -> Result<Self, Problem> {
+        let Some(token) = bearer(&parts.headers).and_then(ApiToken::from_header) else {
+            return Err(Problem::LoginNeeded(None));
+        };
+        let login = app.feed.operations().token_use(&token.hash()).await;
+        let login = login.map_err(|error| Problem::Trouble(Trouble::of(&error)))?;
+        let login = login.ok_or(Problem::LoginNeeded(None))?;
+        Ok(Self {
+            visitor,
+            user: login.token.user,
+            role: login.role,
+            entry: Entry::Token(login.token.name),
         })
     }
 }
@@ -127,8 +199,12 @@ impl FromRequestParts<App> for Visitor {
 impl FromRequestParts<App> for Member {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Self::of(parts, app).await
+    /// Takes what the gate left. An address that lets strangers in leaves nobody.
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            tracing::error!(path = parts.uri.path(), "this address asks for no login");
+            Problem::Internal
+        })
     }
 }
 
@@ -143,14 +219,15 @@ impl<T: DeserializeOwned> FromRequest<App> for Signed<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let member = Member::of(&parts, app).await?;
+        let (mut parts, body) = request.into_parts();
+        let member = Member::from_request_parts(&mut parts, app).await?;
         let request = Request::from_parts(parts, body);
         let Form(sent) = Form::<WithToken<T>>::from_request(request, app)
             .await
             .map_err(|rejection| Problem::of_form(&rejection))?;
-        let same = sent.csrf.as_bytes().ct_eq(member.session.csrf.as_bytes());
-        if member.session.csrf.is_empty() || !bool::from(same) {
+        let expected = member.form_token();
+        let same = sent.csrf.as_bytes().ct_eq(expected.as_bytes());
+        if expected.is_empty() || !bool::from(same) {
             return Err(Problem::Forged);
         }
         Ok(Self {
@@ -158,6 +235,13 @@ impl<T: DeserializeOwned> FromRequest<App> for Signed<T> {
             form: sent.form,
         })
     }
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The value of a cookie (RFC 6265 §5.4: `name=value` pairs separated by `; `).

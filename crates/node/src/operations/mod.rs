@@ -10,6 +10,7 @@ mod client_change;
 mod clients;
 mod data_disks;
 mod database;
+mod details;
 mod dhcpd;
 mod error;
 mod garbage;
@@ -26,7 +27,10 @@ mod snapshots;
 mod space;
 mod versions;
 
-pub use access::{SessionCreate, SessionView, UserView};
+pub use access::{
+    Credentials, OpenSession, SecondFactor, SessionCreate, SessionView, TokenCreate, TokenLogin,
+    TokenView, UserChange, UserCreate, UserView,
+};
 pub use boots::{BootAttemptView, BootSummary, StepView};
 pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{BootProfileView, ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
@@ -40,7 +44,9 @@ pub use images::{
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
 pub use names::NamedDisk;
-pub use records::{AuditView, NoticeKind, NoticeView};
+pub use records::{AuditCursor, AuditQuery, AuditView, NoticeKind, NoticeView};
+
+use details::{differences, redacted};
 pub use sheet::{SheetProblem, SheetReport};
 pub use site::{SiteSetup, SiteView};
 pub use space::{DiskSpace, PoolChange, SpaceView, VersionSpace};
@@ -95,8 +101,8 @@ impl Operations {
         }
     }
 
-    /// The same operations, with `actor` named in the audit log, e.g. `cli:root` or
-    /// `web:owner@192.168.0.7`.
+    /// The same operations, with `actor` named in the audit log: `cli:root`,
+    /// `web:owner@192.168.0.7`, `token:owner/monitor@192.168.0.7`.
     pub fn acting_as(&self, actor: impl AsRef<str>) -> Self {
         Self {
             actor: actor.as_ref().into(),
@@ -191,15 +197,26 @@ pub(crate) async fn audit(
     subject: &str,
     details: serde_json::Value,
 ) -> std::result::Result<(), StoreError> {
+    let (actor, origin) = actor_and_origin(actor);
     tx.audit_insert(&AuditRecord {
         id: Uuid::now_v7(),
         at: Timestamp::now(),
         actor: actor.to_owned(),
+        origin: origin.to_owned(),
         action: action.to_owned(),
         subject: subject.to_owned(),
-        details: details.to_string(),
+        details: redacted(details).to_string(),
     })
     .await
+}
+
+/// Who, and from where: `web:owner@192.168.0.7` names both, `cli:root` sits at the console.
+fn actor_and_origin(actor: &str) -> (&str, &str) {
+    match actor.rsplit_once('@') {
+        Some(parts) => parts,
+        None if actor.starts_with("cli:") => (actor, "console"),
+        None => (actor, ""),
+    }
 }
 
 /// True for a name that can be shown, typed and given as host name: 1 to 63 letters of any

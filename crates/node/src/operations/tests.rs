@@ -515,6 +515,9 @@ async fn only_one_first_user_can_be_made_and_a_new_password_ends_sessions() {
         token_hash: token.into(),
         user: "owner".into(),
         csrf: "c".into(),
+        peer: "192.0.2.7".into(),
+        network: "192.0.2.7".into(),
+        agent: String::new(),
         expires,
     };
     let later = Timestamp(Timestamp::now().0 + 60_000);
@@ -528,7 +531,10 @@ async fn only_one_first_user_can_be_made_and_a_new_password_ends_sessions() {
         .unwrap();
     assert!(operations.session_fetch("valid").await.unwrap().is_some());
     assert!(operations.session_fetch("expired").await.unwrap().is_none());
-    operations.user_password_set("owner", "$new").await.unwrap();
+    operations
+        .user_password_set("owner", "$new", None)
+        .await
+        .unwrap();
     assert!(operations.session_fetch("valid").await.unwrap().is_none());
     let lines = operations.audit_list(10).await.unwrap();
     let logged = json!(lines).to_string();

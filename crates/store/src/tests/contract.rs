@@ -240,6 +240,7 @@ pub(super) async fn old_lines_of_the_audit_log_go(site: Site) {
                     id: Uuid::from_u128(at),
                     at: Timestamp(i64::try_from(at).unwrap()),
                     actor: "a".into(),
+                    origin: String::new(),
                     action: "b".into(),
                     subject: "c".into(),
                     details: "{}".into(),
@@ -252,7 +253,7 @@ pub(super) async fn old_lines_of_the_audit_log_go(site: Site) {
         .unwrap();
     assert_eq!(removed, 3);
     let mut tx = site.store.read().await.unwrap();
-    let kept = tx.audit_list(10).await.unwrap();
+    let kept = tx.audit_list(&AuditFilter::default(), 10).await.unwrap();
     assert_eq!((kept.len(), kept[0].at), (1, Timestamp(3)));
 }
 

@@ -6,6 +6,7 @@ mod setup_code;
 mod throttle;
 
 pub(crate) use password::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, Passwords};
+pub use session::ApiToken;
 pub(crate) use session::{SESSION_MS, SessionCache, Token};
 pub(crate) use setup_code::{
     CodeUse, code_discard, code_matches, setup_code_provide, waiting_code,

@@ -39,9 +39,38 @@ impl Token {
     }
 }
 
+/// What an API client holds: `dess_` and 256 random bits. Only its hash is stored.
+pub struct ApiToken(String);
+
+/// Tells people, and tools that look for leaked secrets, what it is.
+const API_TOKEN_PREFIX: &str = "dess_";
+
+impl ApiToken {
+    /// A new token.
+    pub fn random() -> Self {
+        Self(format!("{API_TOKEN_PREFIX}{}", Token::random().0))
+    }
+
+    /// The token of a header, if it can be one.
+    pub(crate) fn from_header(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(API_TOKEN_PREFIX)?;
+        Token::from_cookie(digits).map(|_| Self(text.to_owned()))
+    }
+
+    /// The token itself: to be shown to its user once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// SHA-256; enough for a value with 256 random bits.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(self.0.as_bytes()))
+    }
+}
+
 /// Sessions that were valid when the database was last asked: while it cannot be read, they go
 /// on to work, so that the operator who has to repair it sees the page.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SessionCache(Mutex<HashMap<String, SessionView>>);
 
 impl SessionCache {
@@ -108,6 +137,7 @@ mod tests {
         let cache = SessionCache::default();
         let session = |expires| SessionView {
             user: "owner".into(),
+            role: dess_model::Role::Owner,
             csrf: String::new(),
             expires: Timestamp(expires),
         };

@@ -403,4 +403,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     ),
     refused_not_ready: Phrase("This PC is not approved yet, or has no image."),
     refused_state: Phrase("It is over already, or cannot be done now."),
+    problem_forbidden: Phrase("You may not do this"),
+    problem_forbidden_what: Phrase("Your account may not open this page or do this."),
+    problem_forbidden_next: Phrase("Ask an owner of the site to give your account a higher role."),
 };

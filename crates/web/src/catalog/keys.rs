@@ -325,4 +325,7 @@ super::phrases! {
     refused_disk,
     refused_not_ready,
     refused_state,
+    problem_forbidden,
+    problem_forbidden_what,
+    problem_forbidden_next,
 }

@@ -401,4 +401,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     ),
     refused_not_ready: Phrase("아직 승인하지 않았거나 이미지가 없는 PC입니다."),
     refused_state: Phrase("이미 끝났거나 지금은 할 수 없는 작업입니다."),
+    problem_forbidden: Phrase("권한이 없습니다"),
+    problem_forbidden_what: Phrase("이 계정으로는 이 화면을 보거나 이 작업을 할 수 없습니다."),
+    problem_forbidden_next: Phrase("매장 관리자(소유자)에게 권한을 올려 달라고 하세요."),
 };

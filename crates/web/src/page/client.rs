@@ -30,6 +30,7 @@ struct ClientPage {
     form: ClientForm,
     error: Option<String>,
     keeps_writes: bool,
+    may_operate: bool,
 }
 
 #[derive(Template)]
@@ -38,6 +39,7 @@ struct HeadPart {
     t: &'static Catalog,
     c: Seat,
     trouble: Option<Trouble>,
+    may_operate: bool,
     csrf: &'static str,
 }
 
@@ -52,8 +54,8 @@ struct BootsPart {
 pub(super) fn parts(
     words: &Wording,
     records: &Records,
-    id: ClientId,
-    boots: &[BootAttemptView],
+    (id, boots): (ClientId, &[BootAttemptView]),
+    may_operate: bool,
 ) -> Parts {
     let t = words.t;
     let Some(client) = records.client(id) else {
@@ -75,6 +77,7 @@ pub(super) fn parts(
             t,
             c,
             trouble,
+            may_operate,
             csrf,
         }),
     );
@@ -110,7 +113,8 @@ pub(super) async fn page(
     }
     let client = records.client(id).ok_or(Problem::NotFound)?;
     let boots = app.feed.boots(id).await?;
-    let parts = parts(&words, &records, id, &boots);
+    let may_operate = member.may_operate();
+    let parts = parts(&words, &records, (id, &boots), may_operate);
     let mut frame = Frame::of(&words, member, records.name.as_deref(), "");
     frame.live = Some(format!("/live/client-{id}?seen={}", parts.fingerprint()));
     frame.note = query.note(t, Some(client.name.clone()));
@@ -119,12 +123,13 @@ pub(super) async fn page(
         c: Seat::new(&words, client),
         head: parts
             .html("client-head")
-            .replace(CSRF_MARK, &member.session.csrf),
+            .replace(CSRF_MARK, member.form_token()),
         boots: parts.html("client-boots"),
         facts: facts(&words, client),
         form: ClientForm::of(t, client, &records),
         error,
         keeps_writes: client.policy == BootPolicy::Persistent,
+        may_operate,
         f: frame,
     })
 }

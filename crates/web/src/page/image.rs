@@ -34,6 +34,7 @@ struct ImagesPage {
     source: String,
     name: String,
     error: Option<String>,
+    may_operate: bool,
 }
 
 #[derive(Template)]
@@ -41,6 +42,7 @@ struct ImagesPage {
 struct JobsPart {
     t: &'static Catalog,
     jobs: Vec<JobRow>,
+    may_operate: bool,
     csrf: &'static str,
 }
 
@@ -49,6 +51,7 @@ struct JobsPart {
 struct ListPart {
     t: &'static Catalog,
     images: Vec<ImageRow>,
+    may_operate: bool,
 }
 
 #[derive(Template)]
@@ -59,14 +62,29 @@ struct SpacePart {
 }
 
 /// The live parts of the page.
-pub(super) fn parts(words: &Wording, records: &Records) -> Parts {
+pub(super) fn parts(words: &Wording, records: &Records, may_operate: bool) -> Parts {
     let t = words.t;
     let mut parts = Parts::default();
     let jobs = job_rows(words, records);
     let csrf = CSRF_MARK;
-    parts.push("jobs", html(&JobsPart { t, jobs, csrf }));
+    parts.push(
+        "jobs",
+        html(&JobsPart {
+            t,
+            jobs,
+            may_operate,
+            csrf,
+        }),
+    );
     let images = image_rows(words, records);
-    parts.push("image-list", html(&ListPart { t, images }));
+    parts.push(
+        "image-list",
+        html(&ListPart {
+            t,
+            images,
+            may_operate,
+        }),
+    );
     parts
 }
 
@@ -103,7 +121,8 @@ async fn page(
             String::new()
         }
     };
-    let parts = parts(&words, &records);
+    let may_operate = member.may_operate();
+    let parts = parts(&words, &records, may_operate);
     let mut frame = Frame::of(&words, member, records.name.as_deref(), "images");
     frame.live = Some(format!("/live/images?seen={}", parts.fingerprint()));
     let label = query
@@ -113,12 +132,13 @@ async fn page(
     frame.note = query.note(t, label);
     show(&ImagesPage {
         t,
-        jobs: parts.html("jobs").replace(CSRF_MARK, &member.session.csrf),
+        jobs: parts.html("jobs").replace(CSRF_MARK, member.form_token()),
         list: parts.html("image-list"),
         space,
         source: sent.source.clone(),
         name: sent.name.clone(),
         error,
+        may_operate,
         f: frame,
     })
 }

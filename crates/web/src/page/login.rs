@@ -16,12 +16,14 @@ use serde::Deserialize;
 use super::note::NoteQuery;
 use super::service::NoFields;
 use super::show;
-use crate::access::{CodeUse, PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token, waiting_code};
+use crate::access::{
+    CodeUse, PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token, network, waiting_code,
+};
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::frame::Frame;
 use crate::problem::Problem;
-use crate::visitor::{SESSION_COOKIE, Signed, Visitor, local_path};
+use crate::visitor::{Entry, SESSION_COOKIE, Signed, Visitor, local_path};
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -125,7 +127,7 @@ pub(crate) async fn login(
         Err(LoginError::Operation(error)) => return Err(error.into()),
     }
     app.throttle.succeeded(visitor.peer);
-    let cookie = open_session(&app, &form.name).await?;
+    let cookie = open_session(&app, &visitor, &form.name).await?;
     audit(&app, &visitor, "login", &form.name).await;
     let back = Redirect::to(local_path(&form.back));
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), back).into_response())
@@ -143,9 +145,10 @@ async fn check(app: &App, form: &LoginForm) -> Result<bool, LoginError> {
     let user = app
         .feed
         .operations()
-        .user_fetch(&form.name)
+        .user_credentials(&form.name)
         .await
         .map_err(LoginError::Operation)?;
+    let user = user.filter(|user| !user.disabled);
     app.passwords
         .verify(form.password.clone(), user.map(|user| user.password_hash))
         .await
@@ -167,12 +170,19 @@ async fn audit(app: &App, visitor: &Visitor, action: &str, name: &str) {
 }
 
 /// Opens a session and answers its cookie.
-pub(super) async fn open_session(app: &App, user: &str) -> Result<String, Problem> {
+pub(super) async fn open_session(
+    app: &App,
+    visitor: &Visitor,
+    user: &str,
+) -> Result<String, Problem> {
     let token = Token::random();
     let session = SessionCreate {
         token_hash: token.hash(),
         user: user.to_owned(),
         csrf: Token::random().expose().to_owned(),
+        peer: visitor.peer.to_string(),
+        network: network(visitor.peer).to_string(),
+        agent: visitor.agent.clone(),
         expires: Timestamp(Timestamp::now().0 + SESSION_MS),
     };
     app.feed.operations().session_create(session).await?;
@@ -188,11 +198,10 @@ pub(crate) async fn logout(
     State(app): State<App>,
     Signed { member, .. }: Signed<NoFields>,
 ) -> Result<Response, Problem> {
-    app.sessions.forget(&member.token_hash);
-    member
-        .operations(&app)
-        .session_end(&member.token_hash)
-        .await?;
+    if let Entry::Session { token_hash, .. } = &member.entry {
+        app.sessions.forget(token_hash);
+        member.operations(&app).session_end(token_hash).await?;
+    }
     let cookie = format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax");
     Ok((
         AppendHeaders([(SET_COOKIE, cookie)]),

@@ -94,11 +94,12 @@ struct SeatPart {
     t: &'static Catalog,
     s: Seat,
     hidden: bool,
+    may_operate: bool,
     csrf: &'static str,
 }
 
-/// The live parts of the room.
-pub(crate) fn room_parts(words: &Wording, site: &Site) -> Parts {
+/// The live parts of the room; `may_operate` for readers who may press its buttons.
+pub(crate) fn room_parts(words: &Wording, site: &Site, may_operate: bool) -> Parts {
     let t = words.t;
     let services = service_rows(words, site.services.as_deref());
     let Verdict {
@@ -126,7 +127,7 @@ pub(crate) fn room_parts(words: &Wording, site: &Site) -> Parts {
         let seat = Seat::new(words, client);
         let id = format!("seat-{}", seat.id);
         order.push(id.clone());
-        parts.push(id, seat_html(t, seat, false));
+        parts.push(id, seat_html(t, seat, false, may_operate));
     }
     parts.seats = Some(order);
     parts
@@ -137,9 +138,15 @@ fn chips_html(t: &'static Catalog, site: &Site, current: &str) -> String {
     html(&ChipsPart { t, chips })
 }
 
-fn seat_html(t: &'static Catalog, s: Seat, hidden: bool) -> String {
+fn seat_html(t: &'static Catalog, s: Seat, hidden: bool, may_operate: bool) -> String {
     let csrf = CSRF_MARK;
-    html(&SeatPart { t, s, hidden, csrf })
+    html(&SeatPart {
+        t,
+        s,
+        hidden,
+        may_operate,
+        csrf,
+    })
 }
 
 /// No client yet, and the database says so.
@@ -172,7 +179,8 @@ pub(crate) async fn room(
 
 fn page(words: &Wording, site: &Site, member: &Member, query: RoomQuery) -> RoomPage {
     let t = words.t;
-    let parts = room_parts(words, site);
+    let may_operate = member.may_operate();
+    let parts = room_parts(words, site, may_operate);
     let records = &site.records;
     let wanted = query.state.as_deref().unwrap_or("all");
     let text = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
@@ -182,7 +190,7 @@ fn page(words: &Wording, site: &Site, member: &Member, query: RoomQuery) -> Room
         let seat = Seat::new(words, client);
         let hit = (wanted == "all" || seat.state == wanted) && seat.find.contains(&text);
         shown += usize::from(hit);
-        seats.push(seat_html(t, seat, !hit).replace(CSRF_MARK, &member.session.csrf));
+        seats.push(seat_html(t, seat, !hit, may_operate).replace(CSRF_MARK, member.form_token()));
     }
     let mut frame = Frame::of(words, member, records.name.as_deref(), "room");
     frame.live = Some(format!("/live/room?seen={}", parts.fingerprint()));

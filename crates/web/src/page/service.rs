@@ -43,6 +43,7 @@ struct ServicePage {
 struct DetailPart {
     t: &'static Catalog,
     s: ServiceRow,
+    may_operate: bool,
 }
 
 fn row(words: &Wording, site: &Site, name: ServiceName) -> Option<ServiceRow> {
@@ -52,11 +53,18 @@ fn row(words: &Wording, site: &Site, name: ServiceName) -> Option<ServiceRow> {
 }
 
 /// The live parts of a service's page.
-pub(super) fn parts(words: &Wording, site: &Site, name: ServiceName) -> Parts {
+pub(super) fn parts(words: &Wording, site: &Site, name: ServiceName, may_operate: bool) -> Parts {
     let mut parts = Parts::default();
     if let Some(s) = row(words, site, name) {
         parts.say = format!("{}: {}", s.name, s.state);
-        parts.push("service-detail", html(&DetailPart { t: words.t, s }));
+        parts.push(
+            "service-detail",
+            html(&DetailPart {
+                t: words.t,
+                s,
+                may_operate,
+            }),
+        );
     }
     parts
 }
@@ -77,7 +85,7 @@ pub(crate) async fn service(
     let t = words.t;
     let site = app.feed.site().await;
     let s = row(&words, &site, name).ok_or(Problem::NotFound)?;
-    let parts = parts(&words, &site, name);
+    let parts = parts(&words, &site, name, member.may_operate());
     let mut frame = Frame::of(&words, &member, site.records.name.as_deref(), "");
     frame.live = Some(format!("/live/service-{name}?seen={}", parts.fingerprint()));
     frame.note = query.note(t, Some(service_name(t, name).into()));
@@ -163,9 +171,9 @@ pub(crate) async fn restart(
         .audit_append("service.restart", name.as_str(), serde_json::json!({}))
         .await
     {
-        tracing::warn!(%error, actor = member.session.user, "restart of {name} is not in the audit log");
+        tracing::warn!(%error, actor = member.user, "restart of {name} is not in the audit log");
     }
-    tracing::info!(actor = member.session.user, service.name = %name, "restart of {name} asked for");
+    tracing::info!(actor = member.user, service.name = %name, "restart of {name} asked for");
     let paths = app.paths.clone();
     let task = tokio::spawn(async move { supervisor::restart(&paths, name).await });
     let page = format!("/services/{name}");

@@ -195,7 +195,7 @@ async fn create(
     }
     code_discard(&app.paths, CodeUse::Setup);
     tracing::info!(peer = %visitor.peer, "the owner's account was created");
-    enter(app, &form.name, "/?done=setup").await
+    enter(app, visitor, &form.name, "/?done=setup").await
 }
 
 /// The owner's new password; all who were logged in are out.
@@ -203,17 +203,17 @@ async fn set_anew(app: &App, visitor: &Visitor, hash: String) -> Result<Response
     let operations = app.feed.operations();
     let operations = operations.acting_as(format!("web:reset@{}", visitor.peer));
     let owner = operations.owner_name().await?.ok_or(Problem::NotFound)?;
-    operations.user_password_set(&owner, &hash).await?;
+    operations.user_password_set(&owner, &hash, None).await?;
     code_discard(&app.paths, CodeUse::Reset);
     app.sessions.forget_all();
     app.live.end_streams();
     app.throttle.succeeded(visitor.peer);
     tracing::info!(peer = %visitor.peer, "the owner's password was set anew with a code from the server");
-    enter(app, &owner, "/?done=password").await
+    enter(app, visitor, &owner, "/?done=password").await
 }
 
 /// Logs the user in and leads on.
-async fn enter(app: &App, user: &str, to: &str) -> Result<Response, Problem> {
-    let cookie = open_session(app, user).await?;
+async fn enter(app: &App, visitor: &Visitor, user: &str, to: &str) -> Result<Response, Problem> {
+    let cookie = open_session(app, visitor, user).await?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(to)).into_response())
 }

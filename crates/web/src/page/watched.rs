@@ -29,16 +29,22 @@ impl Watched {
         }
     }
 
-    /// The live parts of the page now.
-    pub(crate) async fn parts(self, words: &Wording, site: &Site, feed: &Feed) -> Parts {
+    /// The live parts of the page now; `may_operate` for readers who may press its buttons.
+    pub(crate) async fn parts(
+        self,
+        words: &Wording,
+        site: &Site,
+        may_operate: bool,
+        feed: &Feed,
+    ) -> Parts {
         match self {
-            Self::Room => room_parts(words, site),
-            Self::Images => image::parts(words, &site.records),
+            Self::Room => room_parts(words, site, may_operate),
+            Self::Images => image::parts(words, &site.records, may_operate),
             Self::Client(id) => {
                 let boots = feed.boots(id).await.unwrap_or_default();
-                client::parts(words, &site.records, id, &boots)
+                client::parts(words, &site.records, (id, &boots), may_operate)
             }
-            Self::Service(name) => service::parts(words, site, name),
+            Self::Service(name) => service::parts(words, site, name, may_operate),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod live;
 mod pages;
+mod roles;
 mod services;
 
 use std::net::SocketAddr;

@@ -83,7 +83,7 @@ fn a_hostile_name_stays_text_and_gets_no_token() {
 fn no_state_is_told_by_colour_alone() {
     let site = sample::site(Some(ServiceName::Dhcp));
     let words = sample::wording(Language::English);
-    let parts = room_parts(&words, &site);
+    let parts = room_parts(&words, &site, true);
     for part in parts
         .parts
         .iter()
