@@ -1,5 +1,6 @@
 //! Services measured beside their peers, in one run on one machine, as ratios.
 
+mod database;
 mod dhcp;
 mod import;
 mod iscsi;
@@ -49,6 +50,12 @@ enum What {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Pages, status and snapshot of a site with 10,000 clients and 1,000,000 boots, on SQLite and MariaDB.
+    Database {
+        /// Where to work: on the storage that is to be measured. Takes 4 GiB.
+        #[arg(long, default_value = "/var/tmp")]
+        directory: PathBuf,
+    },
     /// Reads and writes beside tgt (own load generator, iscsi-perf, qemu-img).
     Iscsi(iscsi::IscsiArguments),
 }
@@ -61,6 +68,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<()> {
         What::Tftp { rounds } => tftp::bench(*rounds),
         What::Import { directory, rounds } => import::bench(directory, *rounds),
         What::Store { directory, rounds } => store::bench(directory, *rounds),
+        What::Database { directory } => database::bench(directory),
         What::Iscsi(arguments) => iscsi::bench(arguments),
     }
 }
@@ -73,6 +81,7 @@ fn install_peers() -> Result<()> {
         ("/usr/sbin/dhcpd", "isc-dhcp-server"),
         ("/usr/sbin/in.tftpd", "tftpd-hpa"),
         ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+        ("/usr/sbin/mariadbd", "mariadb-server"),
         ("/usr/bin/atftp", "atftp"),
         ("/usr/bin/curl", "curl"),
         ("/usr/sbin/tgtd", "tgt"),

@@ -4,6 +4,7 @@
 //! says where that is and how the services listen. Everything has a default.
 
 mod database;
+mod retention;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::arguments::GlobalArguments;
 pub(crate) use database::DatabaseSection;
+pub(crate) use retention::RetentionSection;
 
 /// From the start of the management daemon to that of the scrub.
 const SCRUB_START_AFTER: Duration = Duration::from_secs(600);
@@ -34,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) node: NodeSection,
     pub(crate) web: WebSection,
     pub(crate) database: DatabaseSection,
+    pub(crate) retention: RetentionSection,
 }
 
 /// `[paths]`

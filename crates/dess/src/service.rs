@@ -219,6 +219,7 @@ pub(crate) async fn node(config: &Config) -> Result<ExitCode> {
         scrub: config.node.scrub(),
         database,
         backups_kept: config.database.backups_kept,
+        retention: config.retention.retention(),
     };
     dess_node::serve(options, running.ready, running.cancel).await?;
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ pub mod supervisor;
 mod timeline;
 
 pub use daemon::{
-    NodeOptions, NodeReply, NodeRequest, NodeStatus, ScrubOptions, ScrubState, ServeError, serve,
+    NodeOptions, NodeReply, NodeRequest, NodeStatus, Retention, ScrubOptions, ScrubState,
+    ServeError, serve,
 };
 pub use snapshot::PublishError;

@@ -115,7 +115,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<SiteSnapshot>> {
 }
 
 /// The site as the database has it; none if it is not set up.
-async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
+pub(crate) async fn compile(tx: &mut Tx) -> Result<Option<SiteSnapshot>, StoreError> {
     let Some(site) = tx.site_fetch().await? else {
         return Ok(None);
     };

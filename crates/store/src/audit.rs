@@ -4,7 +4,7 @@ use dess_model::Timestamp;
 use uuid::Uuid;
 
 use crate::row::Columns;
-use crate::statement::{Statement, Value, query, query_of};
+use crate::statement::{Statement, Value, delete_by, query, query_of};
 use crate::{StoreError, Tx};
 
 /// One line of the audit log.
@@ -103,13 +103,23 @@ impl Tx {
             .map(drop)
     }
 
-    /// Removes lines older than `before`; answers how many.
+    /// Removes at most `limit` lines older than `before`, the oldest first; answers how many.
     ///
     /// # Errors
     /// If the database cannot be written.
-    pub async fn audit_delete_old(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        let statement = query("DELETE FROM audit WHERE at < ?").bind(before.0);
-        self.execute("remove old lines of the audit log", statement)
+    pub async fn audit_delete_old(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let old = query("SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?")
+            .bind(before.0)
+            .bind(i64::from(limit));
+        let ids = self.ids("find old lines of the audit log", old).await?;
+        let Some(delete) = delete_by("audit", "id", ids) else {
+            return Ok(0);
+        };
+        self.execute("remove old lines of the audit log", delete)
             .await
     }
 

@@ -3,7 +3,7 @@
 use dess_model::{AttemptId, ClientId, MacAddr, Timestamp};
 
 use crate::row::{Columns, Row, count_of, text_of};
-use crate::statement::query;
+use crate::statement::{delete_by, query};
 use crate::{StoreError, Tx};
 
 /// One boot attempt.
@@ -46,6 +46,28 @@ pub struct StepRecord {
     pub stage: String,
     /// Details for people.
     pub detail: String,
+}
+
+/// Clients that are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCount {
+    /// False if they wait for approval.
+    pub approved: bool,
+    /// Key of the outcome of their last attempts; none if those have ended, or there are none.
+    pub outcome: Option<String>,
+    /// How many.
+    pub clients: u64,
+}
+
+/// A client's last attempt, and where it sits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatAttempt {
+    /// Seat number.
+    pub seat: u32,
+    /// Name of the client.
+    pub name: String,
+    /// The attempt.
+    pub attempt: AttemptRecord,
 }
 
 impl Tx {
@@ -177,6 +199,21 @@ impl Tx {
         rows.iter().map(attempt_of).collect()
     }
 
+    /// One attempt.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn attempt_fetch(
+        &mut self,
+        id: AttemptId,
+    ) -> Result<Option<AttemptRecord>, StoreError> {
+        let statement = query("SELECT * FROM boot_attempts WHERE id = ?").bind(id.to_string());
+        let row = self
+            .fetch_optional("read a boot attempt", statement)
+            .await?;
+        row.as_ref().map(attempt_of).transpose()
+    }
+
     /// The newest attempt of every client that has one.
     ///
     /// # Errors
@@ -201,32 +238,110 @@ impl Tx {
         rows.iter().map(attempt_of).collect()
     }
 
-    /// Removes attempts that began before `before`, and those of unregistered network cards that
-    /// began before `strangers_before`; a client's last one stays. Answers how many.
+    /// Removes at most `limit` attempts, with their steps, that began before `before`, the oldest
+    /// first; a client's last one stays. Answers how many.
     ///
     /// # Errors
     /// If the database cannot be written.
     pub async fn attempt_delete_old(
         &mut self,
         before: Timestamp,
-        strangers_before: Timestamp,
+        limit: u32,
     ) -> Result<u64, StoreError> {
-        let steps = query(
-            "DELETE FROM boot_steps WHERE attempt_id IN (SELECT id FROM boot_attempts \
-             WHERE (started_at < ? OR (client_id IS NULL AND started_at < ?)) \
-             AND id NOT IN (SELECT last_attempt FROM clients WHERE last_attempt IS NOT NULL))",
+        let old = query(
+            "SELECT id FROM boot_attempts WHERE started_at < ? AND NOT EXISTS \
+             (SELECT 1 FROM clients WHERE clients.last_attempt = boot_attempts.id) \
+             ORDER BY started_at LIMIT ?",
         )
         .bind(before.0)
-        .bind(strangers_before.0);
+        .bind(i64::from(limit));
+        let ids = self.ids("find old boot attempts", old).await?;
+        self.attempts_delete(ids).await
+    }
+
+    /// Removes at most `limit` attempts of unregistered network cards that began before `before`.
+    /// Answers how many.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn attempt_delete_strangers(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let old = query(
+            "SELECT id FROM boot_attempts WHERE client_id IS NULL AND started_at < ? \
+             ORDER BY started_at LIMIT ?",
+        )
+        .bind(before.0)
+        .bind(i64::from(limit));
+        let ids = self.ids("find old boot attempts", old).await?;
+        self.attempts_delete(ids).await
+    }
+
+    async fn attempts_delete(&mut self, ids: Vec<String>) -> Result<u64, StoreError> {
+        let steps = delete_by("boot_steps", "attempt_id", ids.clone());
+        let attempts = delete_by("boot_attempts", "id", ids);
+        let (Some(steps), Some(attempts)) = (steps, attempts) else {
+            return Ok(0);
+        };
         self.execute("remove old boot steps", steps).await?;
-        let attempts = query(
-            "DELETE FROM boot_attempts \
-             WHERE (started_at < ? OR (client_id IS NULL AND started_at < ?)) \
-             AND id NOT IN (SELECT last_attempt FROM clients WHERE last_attempt IS NOT NULL)",
-        )
-        .bind(before.0)
-        .bind(strangers_before.0);
         self.execute("remove old boot attempts", attempts).await
+    }
+
+    /// How many clients there are, by approval and by the outcome of their last attempt if it has
+    /// not ended.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn client_count(&mut self) -> Result<Vec<ClientCount>, StoreError> {
+        let statement = query(
+            "SELECT clients.approved, latest.outcome, COUNT(*) AS found FROM clients \
+             LEFT JOIN boot_attempts latest \
+             ON latest.id = clients.last_attempt AND latest.ended_at IS NULL \
+             GROUP BY clients.approved, latest.outcome",
+        );
+        let rows = self.fetch_all("count clients", statement).await?;
+        rows.iter()
+            .map(|row| {
+                let row = Columns(row);
+                Ok(ClientCount {
+                    approved: row.flag("approved")?,
+                    outcome: row.text_opt("outcome")?,
+                    clients: row.number("found")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Approved clients whose last attempt has this outcome and has not ended, in seat order, each
+    /// with that attempt.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn attempt_list_open_with(
+        &mut self,
+        outcome: &str,
+    ) -> Result<Vec<SeatAttempt>, StoreError> {
+        let statement = query(
+            "SELECT boot_attempts.*, clients.seat, clients.name FROM boot_attempts \
+             JOIN clients ON clients.last_attempt = boot_attempts.id \
+             WHERE boot_attempts.ended_at IS NULL AND boot_attempts.outcome = ? \
+             AND clients.approved <> 0 ORDER BY clients.seat",
+        )
+        .bind(outcome.to_owned());
+        let rows = self.fetch_all("list open boot attempts", statement).await?;
+        rows.iter()
+            .map(|row| {
+                let attempt = attempt_of(row)?;
+                let row = Columns(row);
+                Ok(SeatAttempt {
+                    seat: row.number("seat")?,
+                    name: row.text("name")?,
+                    attempt,
+                })
+            })
+            .collect()
     }
 
     /// The steps of an attempt in order.

@@ -90,6 +90,19 @@ impl Tx {
         row.as_ref().map(client_of).transpose()
     }
 
+    /// The client at this seat.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn client_fetch_by_seat(
+        &mut self,
+        seat: u32,
+    ) -> Result<Option<ClientRecord>, StoreError> {
+        let statement = query("SELECT * FROM clients WHERE seat = ?").bind(i64::from(seat));
+        let row = self.fetch_optional("read a client", statement).await?;
+        row.as_ref().map(client_of).transpose()
+    }
+
     /// Adds a client. Boot attempts that its network card made before become its own.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use dess_model::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::row::{Columns, Row, count_of, name_of};
-use crate::statement::query;
+use crate::statement::{delete_by, query};
 use crate::{StoreError, Tx};
 
 /// Where a job stands.
@@ -143,6 +143,28 @@ impl Tx {
         .bind(job.ended.map(|at| at.0))
         .bind(job.id.to_string());
         self.execute("change a job", statement).await.map(drop)
+    }
+
+    /// Removes at most `limit` jobs that ended before `before`; answers how many.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn job_delete_old(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let old = query(
+            "SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled') \
+             AND ended_at < ? ORDER BY created_at LIMIT ?",
+        )
+        .bind(before.0)
+        .bind(i64::from(limit));
+        let ids = self.ids("find old jobs", old).await?;
+        let Some(delete) = delete_by("jobs", "id", ids) else {
+            return Ok(0);
+        };
+        self.execute("remove old jobs", delete).await
     }
 
     /// Asks for the end of a job.

@@ -33,7 +33,7 @@ mod tx;
 pub use access::{SessionRecord, TokenRecord, UserRecord};
 pub use audit::{AuditFilter, AuditRecord};
 pub use backup::{BackupError, newest_backup};
-pub use boot::{AttemptRecord, StepRecord};
+pub use boot::{AttemptRecord, ClientCount, SeatAttempt, StepRecord};
 pub use check::Soundness;
 pub use client::ClientRecord;
 pub use data_disk::{DataContent, DataDiskRecord};
@@ -48,6 +48,9 @@ pub use rollout::{Assigned, Holder, RolloutRecord};
 pub use site::{GroupRecord, ServerRecord, SiteRecord};
 pub use transfer::{Transfer, TransferError};
 pub use tx::Tx;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_space.sql"),
     migration!(5, "0005_data_disks.sql"),
     migration!(6, "0006_access.sql"),
+    migration!(7, "0007_operate.sql"),
 ];
 
 const VERSIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions \

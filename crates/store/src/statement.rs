@@ -22,6 +22,20 @@ pub(crate) fn query_of(sql: String) -> Statement {
     }
 }
 
+/// Removes the rows of a table whose `column` is one of `keys`; none if there are no keys.
+pub(crate) fn delete_by(
+    table: &'static str,
+    column: &'static str,
+    keys: Vec<String>,
+) -> Option<Statement> {
+    if keys.is_empty() {
+        return None;
+    }
+    let places = vec!["?"; keys.len()].join(", ");
+    let sql = format!("DELETE FROM {table} WHERE {column} IN ({places})");
+    Some(keys.into_iter().fold(query_of(sql), Statement::bind))
+}
+
 /// SQL and the values of its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {

@@ -12,7 +12,6 @@ mod contract;
 mod galera;
 mod mariadb;
 mod schema;
-mod server;
 mod sqlite;
 mod transfer;
 
@@ -31,7 +30,7 @@ macro_rules! contract {
 
         #[tokio::test]
         async fn the_contract_holds_on_mariadb() {
-            let Some(server) = server::Server::start().await else {
+            let Some(server) = crate::testing::Server::start().await else {
                 return;
             };
             let mut broken = Vec::new();

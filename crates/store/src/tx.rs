@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::database::Engine;
 use crate::error::{ErrorClass, classify};
 use crate::mariadb::{CommitError, Session};
-use crate::row::Row;
+use crate::row::{Columns, Row};
 use crate::sqlite::Transaction;
 use crate::statement::Statement;
 use crate::{Store, StoreError};
@@ -157,6 +157,16 @@ impl Tx {
             None => Err(ended()),
         };
         row.map_err(|source| self.failed(action, source, &mut inner))
+    }
+
+    /// The column `id` of all rows of a query.
+    pub(crate) async fn ids(
+        &mut self,
+        action: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = self.fetch_all(action, statement).await?;
+        rows.iter().map(|row| Columns(row).text("id")).collect()
     }
 
     fn failed(

@@ -63,6 +63,7 @@ async fn main() -> Result<(), Failure> {
         scrub: ScrubOptions::OFF,
         database: operations.database().clone(),
         backups_kept: 0,
+        retention: dess_node::Retention::default(),
     };
     let node = tokio::spawn(serve_node(options, ready, cancel.clone()));
     is_ready.await?;

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use dess_diagnosis::ClientState;
-use dess_node::operations::{ClientView, DataPathView, NoticeView, Operations, SiteView};
+use dess_node::operations::{DataPathView, NoticeView, Operations, Overview, SiteView};
 use dess_node::supervisor;
 use dess_node::supervisor::protocol::ServiceStatus;
 use serde::Serialize;
@@ -21,7 +20,8 @@ struct Status {
     services: Vec<ServiceStatus>,
     services_error: Option<String>,
     site: Option<SiteView>,
-    clients: Vec<ClientView>,
+    /// The clients in numbers, and those with a fault.
+    clients: Overview,
     notices: Vec<NoticeView>,
     /// What the iSCSI service tells; none if it is down.
     data_path: Option<DataPathView>,
@@ -53,7 +53,7 @@ async fn collect(operations: &Operations) -> Status {
         services,
         services_error,
         site: None,
-        clients: Vec::new(),
+        clients: Overview::default(),
         notices: Vec::new(),
         data_path: operations.data_path().await.ok().flatten(),
         database_error: None,
@@ -66,7 +66,7 @@ async fn collect(operations: &Operations) -> Status {
 
 async fn read_site(operations: &Operations, status: &mut Status) -> Result<()> {
     status.site = operations.site().await?;
-    status.clients = operations.client_list().await?;
+    status.clients = operations.overview().await?;
     status.notices = operations.notice_list(NOTICES_WITHIN_MS).await?;
     Ok(())
 }
@@ -96,26 +96,17 @@ fn print(status: &Status) {
 }
 
 /// How many are in which state, and every fault.
-fn print_clients(clients: &[ClientView]) {
-    let count = |wanted: &str| {
-        clients
-            .iter()
-            .filter(|one| one.state.key() == wanted)
-            .count()
-    };
+fn print_clients(clients: &Overview) {
     say!(
         "\n{} clients: {} running, {} booting, {} off, {} waiting for approval, {} with a fault",
-        clients.len(),
-        count("running"),
-        count("booting"),
-        count("off"),
-        count("pending"),
-        count("fault"),
+        clients.clients,
+        clients.running,
+        clients.booting,
+        clients.off,
+        clients.pending,
+        clients.fault,
     );
-    for one in clients
-        .iter()
-        .filter(|one| matches!(one.state, ClientState::Fault { .. }))
-    {
+    for one in &clients.faults {
         say!(
             "  seat {} ({}): {}",
             one.seat,

@@ -9,6 +9,7 @@ mod chronicle;
 mod control;
 mod error;
 mod expected;
+mod forget;
 mod import;
 mod jobs;
 mod pending;
@@ -20,14 +21,15 @@ mod work;
 
 pub use control::{NodeReply, NodeRequest, NodeStatus};
 pub use error::ServeError;
+pub use forget::Retention;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
-use dess_model::{Event, SessionStatus, TargetReply, TargetRequest, Timestamp};
-use dess_store::{Database, StoreError, Tx};
+use dess_model::{Event, SessionStatus, TargetReply, TargetRequest};
+use dess_store::Database;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -47,19 +49,6 @@ const SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the database is checked for changes that nobody told of.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
-/// How often old boot attempts, notices and lines of the audit log are removed.
-const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// How long a boot attempt is kept: half a year.
-const BOOTS_KEPT_MS: i64 = 183 * 24 * 3600 * 1000;
-/// How long one of an unregistered network card is kept: a day.
-const STRANGERS_KEPT_MS: i64 = 24 * 3600 * 1000;
-/// How long a notice is kept that is not seen again: 30 days.
-const NOTICES_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
-/// Most notices kept.
-const NOTICES_MAX: u32 = 1000;
-/// How long a line of the audit log is kept: two years.
-const AUDIT_KEPT_MS: i64 = 2 * 365 * 24 * 3600 * 1000;
-
 /// What the daemon needs to know.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -71,6 +60,8 @@ pub struct NodeOptions {
     pub database: Database,
     /// Daily backups of a database file that are kept; 0 for none.
     pub backups_kept: u32,
+    /// How long the history is kept.
+    pub retention: Retention,
 }
 
 /// Runs the daemon until `cancel`. `ready` is sent when its sockets are bound, whether the
@@ -88,6 +79,7 @@ pub async fn serve(
         scrub,
         database,
         backups_kept,
+        retention,
     } = options;
     for directory in [&paths.state, &paths.runtime] {
         create(directory)?;
@@ -122,7 +114,10 @@ pub async fn serve(
         cancel.clone(),
         expected::tell(Arc::clone(&shared), expected_out),
     ));
-    tasks.spawn(until(cancel.clone(), forget(Arc::clone(&shared))));
+    tasks.spawn(until(
+        cancel.clone(),
+        forget::run(Arc::clone(&shared), retention),
+    ));
     let scrub = scrub::run(Arc::clone(&shared), scrub);
     tasks.spawn(until(cancel.clone(), scrub));
     tasks.spawn(until(
@@ -219,42 +214,6 @@ async fn keep_published(shared: Arc<Shared>) {
             seen = counter;
         }
     }
-}
-
-/// Removes now and then what is old.
-async fn forget(shared: Arc<Shared>) {
-    let mut ticks = interval(FORGET_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Ok(store) = shared.database.store().await else {
-            continue;
-        };
-        let now = Timestamp::now();
-        match store.transact(|tx| delete_old(tx, now)).await {
-            Ok((0, 0, 0)) => {}
-            Ok((attempts, notices, audit)) => tracing::info!(
-                attempts,
-                notices,
-                audit,
-                "removed old boot attempts, notices and lines of the audit log"
-            ),
-            Err(error) => shared.degraded(&error),
-        }
-    }
-}
-
-/// Removes what is old; answers how many boot attempts, notices and lines of the audit log.
-async fn delete_old(mut tx: Tx, now: Timestamp) -> Result<(u64, u64, u64), StoreError> {
-    let before = |kept_ms| Timestamp(now.0.saturating_sub(kept_ms));
-    let attempts = tx
-        .attempt_delete_old(before(BOOTS_KEPT_MS), before(STRANGERS_KEPT_MS))
-        .await?;
-    let notices = tx
-        .notice_delete_old(before(NOTICES_KEPT_MS), NOTICES_MAX)
-        .await?;
-    let audit = tx.audit_delete_old(before(AUDIT_KEPT_MS)).await?;
-    Ok((attempts, notices, audit))
 }
 
 /// Asks the iSCSI service for its sessions now and then; what it does not answer is not known.

@@ -16,6 +16,7 @@ use super::*;
 use crate::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 
 mod backup;
+mod forget;
 mod maintenance;
 mod scrub;
 
@@ -66,6 +67,7 @@ impl Site {
             scrub: self.scrub,
             database: Database::new(self.paths.database()),
             backups_kept: 2,
+            retention: Retention::default(),
         };
         let daemon = tokio::spawn(serve(options, ready, cancel.clone()));
         is_ready.await.unwrap();

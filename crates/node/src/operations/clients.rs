@@ -14,7 +14,7 @@ use dess_model::{
     BootProfileStatus, ClientCounters, ControlError, IscsiIdentity, SessionStatus, TargetReply,
     TargetRequest,
 };
-use dess_store::{ClientRecord, GroupRecord, MaintenanceRecord, Tx};
+use dess_store::{AttemptRecord, ClientRecord, GroupRecord, MaintenanceRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -127,7 +127,8 @@ impl Operations {
     pub async fn client_list(&self) -> Result<Vec<ClientView>> {
         let mut tx = self.read().await?;
         let clients = tx.client_list().await?;
-        let room = Room::read(&mut tx).await?;
+        let attempts = tx.attempt_list_last().await?;
+        let room = Room::read(&mut tx, &attempts).await?;
         Ok(clients
             .into_iter()
             .map(|client| room.view(client))
@@ -140,20 +141,10 @@ impl Operations {
     /// If there is none, or the database cannot be read.
     pub async fn client_find(&self, text: &str) -> Result<ClientView> {
         let text = text.trim();
-        let seat = text.parse::<u32>().ok();
-        let mac = text.parse::<MacAddr>().ok();
-        let id = text.parse::<ClientId>().ok();
-        let named = |client: &ClientRecord| {
-            seat == Some(client.seat)
-                || mac == Some(client.mac)
-                || id == Some(client.id)
-                || client.name.to_lowercase() == text.to_lowercase()
-        };
         let mut tx = self.read().await?;
-        let clients = tx.client_list().await?;
-        let client = clients.into_iter().find(named);
+        let client = find(&mut tx, text).await?;
         let client = client.ok_or_else(|| OperationError::not_found("client", text))?;
-        Ok(Room::read(&mut tx).await?.view(client))
+        view(&mut tx, client).await
     }
 
     /// One client.
@@ -163,7 +154,7 @@ impl Operations {
     pub async fn client_get(&self, id: ClientId) -> Result<ClientView> {
         let mut tx = self.read().await?;
         let client = fetch(&mut tx, id).await?;
-        Ok(Room::read(&mut tx).await?.view(client))
+        view(&mut tx, client).await
     }
 
     /// The client's iSCSI names and secret, for a person who types them into firmware. Audited.
@@ -346,6 +337,39 @@ pub(super) async fn fetch(tx: &mut Tx, id: ClientId) -> Result<ClientRecord> {
     client.ok_or_else(|| OperationError::not_found("client", id))
 }
 
+/// The client that `text` names, by what finds it fastest.
+async fn find(tx: &mut Tx, text: &str) -> Result<Option<ClientRecord>> {
+    if let Ok(id) = text.parse()
+        && let Some(client) = tx.client_fetch(id).await?
+    {
+        return Ok(Some(client));
+    }
+    if let Ok(mac) = text.parse::<MacAddr>()
+        && let Some(client) = tx.client_fetch_by_mac(mac).await?
+    {
+        return Ok(Some(client));
+    }
+    if let Ok(seat) = text.parse()
+        && let Some(client) = tx.client_fetch_by_seat(seat).await?
+    {
+        return Ok(Some(client));
+    }
+    // Letter case counts for neither database's index in every script.
+    let name = text.to_lowercase();
+    let mut clients = tx.client_list().await?.into_iter();
+    Ok(clients.find(|client| client.name.to_lowercase() == name))
+}
+
+/// One client, for people.
+async fn view(tx: &mut Tx, client: ClientRecord) -> Result<ClientView> {
+    let last = match client.last_attempt {
+        Some(id) => tx.attempt_fetch(id).await?,
+        None => None,
+    };
+    let room = Room::read(tx, last.as_slice()).await?;
+    Ok(room.view(client))
+}
+
 /// What is needed to show clients.
 struct Room {
     groups: Vec<GroupRecord>,
@@ -356,8 +380,8 @@ struct Room {
 }
 
 impl Room {
-    async fn read(tx: &mut Tx) -> Result<Self> {
-        let attempts = tx.attempt_list_last().await?;
+    /// `attempts` are the last ones of the clients that are to be shown.
+    async fn read(tx: &mut Tx, attempts: &[AttemptRecord]) -> Result<Self> {
         Ok(Self {
             groups: tx.group_list().await?,
             maintenances: tx.maintenance_list().await?,

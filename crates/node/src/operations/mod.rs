@@ -19,6 +19,7 @@ mod jobs;
 mod limits;
 mod maintenance;
 mod names;
+mod overview;
 mod records;
 mod rollout;
 mod sheet;
@@ -44,6 +45,7 @@ pub use images::{
 pub use jobs::{JobState, JobView};
 pub use limits::LimitsChange;
 pub use names::NamedDisk;
+pub use overview::{FaultyClient, Overview};
 pub use records::{AuditCursor, AuditQuery, AuditView, NoticeKind, NoticeView};
 
 use details::{differences, redacted};

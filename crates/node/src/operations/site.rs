@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dess_model::{
     AddressRange, BootPolicy, DhcpMode, GroupId, IoLimits, OverlayLimits, PoolSettings,
-    Registration, ServerEntry, Subnet, Timestamp,
+    Registration, ServerEntry, SiteSnapshot, Subnet, Timestamp,
 };
 use dess_store::{GroupRecord, ServerRecord, SiteRecord, StoreError, Tx};
 use ipnet::Ipv4Net;
@@ -13,6 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{OperationError, Operations, Result, record};
+use crate::snapshot;
 
 /// Everything that a new site needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,15 @@ const ISCSI_PORT: u16 = 3260;
 const LEASE_SECS_MIN: u32 = 60;
 
 impl Operations {
+    /// The site snapshot as the database has it now, whatever is published; none if the site is
+    /// not set up. It holds the clients' secrets.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn site_snapshot(&self) -> Result<Option<SiteSnapshot>> {
+        Ok(snapshot::compile(&mut self.read().await?).await?)
+    }
+
     /// Sets the site up: creates the database (if missing), the server, the subnet and the
     /// default group.
     ///

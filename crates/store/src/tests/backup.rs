@@ -129,9 +129,10 @@ async fn a_check_names_what_is_wrong() {
 
 #[tokio::test]
 async fn servers_are_checked_each_by_itself() {
-    let (Some(mut first), Some(second)) =
-        (server::Server::start().await, server::Server::start().await)
-    else {
+    let (Some(mut first), Some(second)) = (
+        crate::testing::Server::start().await,
+        crate::testing::Server::start().await,
+    ) else {
         return;
     };
     for server in [&first, &second] {
@@ -139,7 +140,7 @@ async fn servers_are_checked_each_by_itself() {
     }
     second.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1");
     first.kill();
-    let list = server::at(&[first.port, second.port], "looked_at");
+    let list = crate::testing::at(&[first.port, second.port], "looked_at");
     let store = Store::open(&DatabaseLocation::Servers(list), false)
         .await
         .unwrap();

@@ -113,11 +113,12 @@ pub(super) async fn old_attempts_go_but_a_clients_last_one_stays(site: Site) {
                 tx.attempt_put(attempt).await?;
             }
             tx.client_insert(record).await?;
-            tx.attempt_delete_old(Timestamp(100), Timestamp(501)).await
+            let old = tx.attempt_delete_old(Timestamp(100), 10).await?;
+            Ok::<_, StoreError>((old, tx.attempt_delete_strangers(Timestamp(501), 10).await?))
         })
         .await
         .unwrap();
-    assert_eq!(removed, 2);
+    assert_eq!(removed, (1, 1));
     let mut tx = site.store.read().await.unwrap();
     let left = tx.attempt_list_open().await.unwrap();
     assert_eq!(left.len(), 1);
@@ -247,7 +248,7 @@ pub(super) async fn old_lines_of_the_audit_log_go(site: Site) {
                 })
                 .await?;
             }
-            tx.audit_delete_old(Timestamp(3)).await
+            tx.audit_delete_old(Timestamp(3), 10).await
         })
         .await
         .unwrap();

@@ -9,8 +9,8 @@ use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::server::{PASSWORD, USER, at, free_port, install, launch};
 use super::*;
+use crate::testing::{PASSWORD, USER, at, free_port, install, launch};
 
 const PROVIDER: &str = "/usr/lib/libgalera_smm.so";
 const NODES: usize = 3;
@@ -123,12 +123,12 @@ fn node_options(ports: &[[u16; 4]], index: usize) -> Vec<String> {
         options.push("--wsrep-new-cluster".to_owned());
     }
     // rsync gives up its rights when it is started by root, and could not write then.
-    options.extend(server::is_root().then(|| "--user=mysql".to_owned()));
+    options.extend(crate::testing::is_root().then(|| "--user=mysql".to_owned()));
     options
 }
 
 fn give_away(directory: &Path) {
-    if server::is_root() {
+    if crate::testing::is_root() {
         let done = Command::new("chown")
             .args(["-R", "mysql:mysql"])
             .arg(directory)

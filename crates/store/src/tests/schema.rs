@@ -53,7 +53,7 @@ async fn the_schema_is_made_of_types_that_both_databases_keep_alike() {
 
 #[tokio::test]
 async fn the_schemas_of_both_databases_are_the_same() {
-    let Some(server) = server::Server::start().await else {
+    let Some(server) = crate::testing::Server::start().await else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ async fn the_schemas_of_both_databases_are_the_same() {
 
 #[tokio::test]
 async fn tables_of_a_later_release_are_left_alone() {
-    let Some(server) = server::Server::start().await else {
+    let Some(server) = crate::testing::Server::start().await else {
         return;
     };
     let location = server.database("later");

@@ -38,7 +38,7 @@ fn rows_of(path: &Path) -> String {
 
 #[tokio::test]
 async fn a_site_goes_to_mariadb_and_back_without_a_change() {
-    let Some(server) = server::Server::start().await else {
+    let Some(server) = crate::testing::Server::start().await else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,45 +14,67 @@ use tokio::time::{Instant, sleep};
 
 use crate::{DatabaseLocation, ServerList};
 
-pub(super) const USER: &str = "dess";
-pub(super) const PASSWORD: &str = "a password of the tests";
+/// Who may do everything.
+pub const USER: &str = "dess";
+/// Its password.
+pub const PASSWORD: &str = "a password of the tests";
 /// How long a server may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
-pub(super) struct Server {
-    directory: TempDir,
-    process: Child,
-    pub(super) port: u16,
+#[derive(Debug)]
+pub struct Server {
+    directory: PathBuf,
+    /// Removes the directory, if it is of this run alone.
+    _temporary: Option<TempDir>,
+    process: Option<Child>,
+    /// On the loopback.
+    pub port: u16,
 }
 
 impl Server {
     /// Starts a server; none, with a loud word, if MariaDB is not installed.
-    pub(super) async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further options, which count more than those of the tests.
+    pub async fn start_with(options: &[String]) -> Option<Self> {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut server = Self::start_in(temporary.path().to_owned(), options).await?;
+        server._temporary = Some(temporary);
+        Some(server)
+    }
+
+    /// Starts a server whose files are in `directory`, and stay there; made if they are missing.
+    pub async fn start_in(directory: PathBuf, options: &[String]) -> Option<Self> {
         if !Path::new("/usr/sbin/mariadbd").exists() {
             eprintln!("SKIPPED: MariaDB is not installed (apt-get install mariadb-server)");
             return None;
         }
-        let directory = tempfile::tempdir().unwrap();
-        install(directory.path());
+        if !directory.join("users.sql").exists() {
+            fs::create_dir_all(&directory).unwrap();
+            install(&directory);
+        }
         // The port is free now, and another process may take it: then the next one is tried.
         for _ in 0..5 {
             let port = free_port();
-            let mut process = launch(directory.path(), port, &[]);
+            let mut process = launch(&directory, port, options);
             if is_up(port, &mut process).await {
                 return Some(Self {
                     directory,
-                    process,
+                    _temporary: None,
+                    process: Some(process),
                     port,
                 });
             }
         }
-        let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+        let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
         panic!("mariadbd does not come up: {log}");
     }
 
     /// A database of its own, made empty.
-    pub(super) fn database(&self, name: &str) -> DatabaseLocation {
+    pub fn database(&self, name: &str) -> DatabaseLocation {
         self.sql(&format!(
             "CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET latin1"
         ));
@@ -60,12 +82,12 @@ impl Server {
     }
 
     /// Where it keeps its files.
-    pub(super) fn directory(&self) -> &Path {
-        self.directory.path()
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Runs statements as root; answers what they print.
-    pub(super) fn sql(&self, statements: &str) -> String {
+    pub fn sql(&self, statements: &str) -> String {
         let output = Command::new("mariadb")
             .args([
                 "--no-defaults",
@@ -73,10 +95,7 @@ impl Server {
                 "--skip-column-names",
                 "--user=root",
             ])
-            .arg(format!(
-                "--socket={}",
-                self.directory.path().join("s").display()
-            ))
+            .arg(format!("--socket={}", self.directory.join("s").display()))
             .args(["--execute", statements])
             .output()
             .unwrap();
@@ -88,29 +107,42 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Stops it in order.
+    pub fn stop(&mut self) {
+        self.sql("SHUTDOWN");
+        if let Some(mut process) = self.process.take() {
+            process.wait().unwrap();
+        }
+    }
+
     /// Kills it as a power cut would.
-    pub(super) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
     }
 
     /// Starts it again on its port.
-    pub(super) async fn start_again(&mut self) {
-        self.process = launch(self.directory.path(), self.port, &[]);
-        assert!(is_up(self.port, &mut self.process).await);
+    pub async fn start_again(&mut self) {
+        let mut process = launch(&self.directory, self.port, &[]);
+        assert!(is_up(self.port, &mut process).await);
+        self.process = Some(process);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be dead already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            // It may be dead already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
 /// The database `name` on the servers at these ports.
-pub(super) fn at(ports: &[u16], name: &str) -> ServerList {
+pub fn at(ports: &[u16], name: &str) -> ServerList {
     let urls: Vec<String> = ports
         .iter()
         .map(|port| format!("mariadb://{USER}@127.0.0.1:{port}/{name}"))
@@ -118,7 +150,8 @@ pub(super) fn at(ports: &[u16], name: &str) -> ServerList {
     ServerList::parse(&urls, Secret::new(PASSWORD)).unwrap()
 }
 
-pub(super) fn install(directory: &Path) {
+/// Makes the files of a server with the tests' user.
+pub(crate) fn install(directory: &Path) {
     let output = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--skip-test-db", "--skip-name-resolve"])
         .arg("--auth-root-authentication-method=normal")
@@ -140,7 +173,7 @@ pub(super) fn install(directory: &Path) {
 }
 
 /// Starts a server on what `install` made, with further options.
-pub(super) fn launch(directory: &Path, port: u16, options: &[String]) -> Child {
+pub(crate) fn launch(directory: &Path, port: u16, options: &[String]) -> Child {
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -187,12 +220,14 @@ fn user() -> Option<&'static str> {
     is_root().then_some("--user=root")
 }
 
-pub(super) fn is_root() -> bool {
+/// True if the tests run as root.
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
-pub(super) fn free_port() -> u16 {
+/// A port that is free now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
