@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dess_model::{EventKind, Timestamp};
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -210,9 +211,25 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    avoid_pacing(&socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Takes a congestion control that sends at once, for the connections of a portal too, if the system's choice is BBR: that sends
+/// by timers, which costs a third of the processor's time for long reads, and every ten seconds all but stops for 0.2 s
+/// to measure the path again. In a room's own network it gains nothing for that.
+fn avoid_pacing(socket: &Socket) {
+    let is_bbr = |name: String| name.starts_with("bbr");
+    if !sockopt::tcp_congestion(socket).is_ok_and(is_bbr) {
+        return;
+    }
+    // The second one needs no privilege. Without either it works, only slower.
+    let chosen = ["cubic", "reno"]
+        .into_iter()
+        .find(|name| sockopt::set_tcp_congestion(socket, name).is_ok());
+    tracing::debug!(?chosen, "connections send without BBR");
 }
 
 /// Accepts on all portals until the future is dropped.
@@ -363,6 +380,28 @@ fn next_tsih(service: &Service, last: u16) -> u16 {
         next = next.checked_add(1).unwrap_or(1);
         if !service.sessions.has_tsih(next) {
             return next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_send_without_pacing_and_keep_any_other_choice_of_the_system() {
+        for (system, expected) in [("bbr", None), ("reno", Some("reno"))] {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            if sockopt::set_tcp_congestion(&socket, system).is_err() {
+                continue; // A kernel without BBR.
+            }
+            avoid_pacing(&socket);
+            let chosen = sockopt::tcp_congestion(&socket).unwrap();
+            assert!(!chosen.starts_with("bbr"), "{chosen}");
+            assert!(
+                expected.is_none_or(|expected| chosen == expected),
+                "{chosen}"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use dess_iscsi::pdu::{
     ScsiRequest, ScsiResponsePdu, Segments, Stage, padding,
 };
 use dess_iscsi::{Lun, text};
+use rustix::net::sockopt::set_tcp_congestion;
 
 use super::load::{Addresses, Load, Operation};
 
@@ -20,6 +21,8 @@ const STAMP_BYTES: usize = 8;
 const SEGMENT_BYTES_MAX: u32 = 262_144;
 /// One read of the socket.
 const INPUT_BYTES: usize = 512 * 1024;
+/// What Linux and Windows use unless told otherwise.
+const CONGESTION_CONTROL: &str = "cubic";
 /// A login or a first command that takes longer has failed.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -88,6 +91,8 @@ impl Session {
     ) -> Result<Self> {
         let mut stream = std::net::TcpStream::connect(portal.address)?;
         stream.set_nodelay(true)?;
+        // As initiators have it, whatever this machine's own choice is.
+        set_tcp_congestion(&stream, CONGESTION_CONTROL).context(CONGESTION_CONTROL)?;
         stream.set_read_timeout(Some(START_LIMIT))?;
         let (agreed, mut exp_stat_sn) = negotiate(&mut stream, &portal.target, number)?;
         let mut cmd_sn = 1;
