@@ -1,5 +1,6 @@
 //! The command line.
 
+mod access;
 mod db;
 mod disk;
 mod image;
@@ -15,6 +16,7 @@ use dess_node::supervisor::protocol::ServiceName;
 use dess_target::Geometry;
 use ipnet::Ipv4Net;
 
+pub(crate) use access::{AuditArguments, AuditCommand, TokenCommand, UserCommand};
 pub(crate) use db::DbCommand;
 pub(crate) use disk::{DiskCommand, SnapshotCommand};
 pub(crate) use image::{ImageCommand, RolloutArguments};
@@ -85,6 +87,15 @@ pub(crate) enum Command {
     /// The database: check, backup, export, import.
     #[command(subcommand)]
     Db(DbCommand),
+    /// Users of the admin page.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens of the REST API.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print shell completions.
     Completions {
         /// Which shell.

@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dess_model::Timestamp;
@@ -8,9 +9,10 @@ use dess_node::operations::Operations;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Passwords, SessionCache, Throttle};
+use crate::access::{Passwords, SessionCache, Throttle, Tickets, TotpKey};
 use crate::catalog::Language;
 use crate::live::Live;
+use crate::page::HalfLogin;
 use crate::site::Feed;
 use crate::wording::Wording;
 
@@ -23,10 +25,16 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) sessions: SessionCache,
     pub(crate) passwords: Passwords,
-    /// Against guessing passwords.
-    pub(crate) throttle: Throttle,
+    /// Against guessing passwords from one network.
+    pub(crate) throttle: Throttle<IpAddr>,
+    /// Against guessing one user's password from many networks.
+    pub(crate) guessed: Throttle<String>,
     /// Against guessing codes; apart, so that who failed to log in can still use a code.
-    pub(crate) codes: Throttle,
+    pub(crate) codes: Throttle<IpAddr>,
+    /// Who gave the right password and owes the code of the authenticator.
+    pub(crate) half_logins: Tickets<HalfLogin>,
+    /// Keys of authenticators that are being set up, with their users.
+    pub(crate) enrolments: Tickets<(String, TotpKey)>,
     pub(crate) live: Live,
     pub(crate) cancel: CancellationToken,
     zone: TimeZone,
@@ -43,10 +51,19 @@ impl App {
             sessions: SessionCache::default(),
             passwords: Passwords::new(),
             throttle: Throttle::default(),
+            guessed: Throttle::default(),
             codes: Throttle::default(),
+            half_logins: Tickets::default(),
+            enrolments: Tickets::default(),
             cancel,
             zone: TimeZone::system(),
         }))
+    }
+
+    /// After a change of what somebody may do: nobody goes on by what was remembered.
+    pub(crate) fn ask_who_everybody_is(&self) {
+        self.sessions.forget_all();
+        self.live.end_streams();
     }
 
     /// How to speak to a reader of this language now.

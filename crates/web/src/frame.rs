@@ -1,6 +1,6 @@
 //! What surrounds every page.
 
-use dess_model::Timestamp;
+use dess_model::{Role, Timestamp};
 
 use crate::assets::{Assets, assets};
 use crate::catalog::Language;
@@ -16,9 +16,13 @@ pub(crate) struct Frame {
     pub(crate) assets: &'static Assets,
     /// Path and query of this page.
     pub(crate) path: String,
-    /// `room`, `images` or nothing.
+    /// `room`, `images`, `users`, `audit`, `account` or nothing.
     pub(crate) section: &'static str,
     pub(crate) csrf: String,
+    /// Name of the user who reads it; empty for a stranger.
+    pub(crate) user: String,
+    /// True for an owner, who is led to the users and the audit log.
+    pub(crate) owner: bool,
     /// URL of the live updates of this page.
     pub(crate) live: Option<String>,
     /// What was just done.
@@ -38,6 +42,8 @@ impl Frame {
             path: visitor.path.clone(),
             section: "",
             csrf: String::new(),
+            user: String::new(),
+            owner: false,
             live: None,
             note: None,
             warning: None,
@@ -55,6 +61,8 @@ impl Frame {
             site_name: site_name.unwrap_or("DESS").to_owned(),
             section,
             csrf: member.form_token().to_owned(),
+            user: member.user.clone(),
+            owner: member.role == Role::Owner,
             ..Self::new(words, &member.visitor)
         }
     }

@@ -29,5 +29,8 @@ mod view;
 mod visitor;
 mod wording;
 
-pub use access::{ApiToken, RESET_CODE_VALID, reset_code_issue, setup_code};
+pub use access::{
+    ApiToken, PASSWORD_CHARS, RESET_CODE_VALID, password_hash, password_random, reset_code_issue,
+    setup_code,
+};
 pub use serve::{ServeError, WebOptions, serve, serve_on};

@@ -193,7 +193,8 @@ fn invalid(t: &Catalog, field: &str, reason: &str) -> String {
         "address" => t.invalid_address.into(),
         "source" => t.invalid_source.into(),
         "boot file" => t.invalid_boot_file.into(),
-        "user name" => t.setup_name_wrong.into(),
+        "user name" | "token name" => t.setup_name_wrong.into(),
+        "scope" => t.refused_scope.into(),
         _ => t
             .refused_invalid
             .with("field", field_word(t, field))
@@ -209,6 +210,8 @@ fn field_word(t: &Catalog, field: &str) -> String {
         "MAC" => t.mac.into(),
         "address" => t.address.into(),
         "boot file" => t.field_boot_file.into(),
+        "user name" => t.user_name.into(),
+        "token name" => t.field_token_name.into(),
         other => other.to_owned(),
     }
 }

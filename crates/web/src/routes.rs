@@ -15,7 +15,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
-use crate::gate::Needs::{Nobody, Operator, Viewer};
+use crate::gate::Needs::{Nobody, Operator, Owner, Viewer};
 use crate::gate::Routes;
 use crate::problem::{Problem, show_problems};
 use crate::{api, assets, live, page};
@@ -64,6 +64,7 @@ pub(crate) fn routes(app: App) -> Routes {
         .post("/setup", Nobody, page::setup)
         .get("/login", Nobody, page::login_page)
         .post("/login", Nobody, page::login)
+        .post("/login/code", Nobody, page::login_code)
         .post("/logout", Viewer, page::logout)
         .get("/language/{code}", Nobody, page::language)
         .get("/assets/{file}", Nobody, assets::asset)
@@ -84,7 +85,36 @@ pub(crate) fn routes(app: App) -> Routes {
         .get("/images/default", Operator, page::default_ask)
         .post("/images/default", Operator, page::default_set)
         .post("/jobs/{id}/cancel", Operator, page::job_cancel);
-    api::routes(routes)
+    api::routes(access_routes(routes))
+}
+
+/// Accounts, users and the audit log.
+fn access_routes(routes: Routes) -> Routes {
+    routes
+        .get("/account", Viewer, page::account)
+        .post("/account/password", Viewer, page::password_change)
+        .get("/account/totp", Viewer, page::enrol_page)
+        .post("/account/totp", Viewer, page::enrol)
+        .post("/account/totp/off", Viewer, page::turn_off)
+        .post("/account/recovery", Viewer, page::recovery_renew)
+        .post("/account/sessions/end", Viewer, page::session_end)
+        .post("/account/sessions/others", Viewer, page::sessions_end)
+        .post("/account/tokens", Viewer, page::token_create)
+        .post("/account/tokens/revoke", Viewer, page::token_revoke)
+        .get("/users", Owner, page::users)
+        .post("/users", Owner, page::user_create)
+        .get("/users/{name}", Owner, page::user)
+        .post("/users/{name}", Owner, page::user_set)
+        .post("/users/{name}/password", Owner, page::user_password)
+        .post("/users/{name}/totp-off", Owner, page::user_totp_off)
+        .post(
+            "/users/{name}/tokens/revoke",
+            Owner,
+            page::user_token_revoke,
+        )
+        .get("/users/{name}/remove", Owner, page::user_remove_ask)
+        .post("/users/{name}/remove", Owner, page::user_remove)
+        .get("/audit", Owner, page::audit_page)
 }
 
 fn fixed(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

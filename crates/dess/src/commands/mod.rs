@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod access;
 mod backup;
 mod check;
 mod client;
@@ -54,6 +55,9 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Gc(arguments) => space::gc(&operations()?, &arguments, json).await,
         Command::Site(command) => site::site(&operations()?, command, json).await,
         Command::Job(command) => job::job(&operations()?, command, json).await,
+        Command::User(command) => access::user(&operations()?, command, json).await,
+        Command::Token(command) => access::token(&operations()?, command, json).await,
+        Command::Audit(command) => access::audit(&operations()?, command, json).await,
         Command::Db(command) => {
             let kept = config.database.backups_kept;
             db::db(&operations()?, command, kept, json).await

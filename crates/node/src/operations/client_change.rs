@@ -10,7 +10,10 @@ use serde_json::json;
 use super::clients::fetch;
 use super::images::{Catalogue, default_group};
 use super::maintenance::no_maintenance_policy;
-use super::{ClientView, LimitsChange, OperationError, Operations, Result, is_plain_name, record};
+use super::{
+    ClientView, LimitsChange, OperationError, Operations, Result, differences, is_plain_name,
+    record,
+};
 use crate::registration;
 
 /// A client to register.
@@ -165,8 +168,24 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
     let clients = tx.client_list().await?;
     check(&mut tx, &client, &clients).await?;
     tx.client_update(&client).await?;
-    record(&mut tx, actor, "client.set", &before.name, json!(change)).await?;
+    let details = differences(&settings(&before), &settings(&client));
+    record(&mut tx, actor, "client.set", &before.name, details).await?;
     Ok(())
+}
+
+/// What may be changed of a client, for the audit log.
+fn settings(client: &ClientRecord) -> serde_json::Value {
+    json!({
+        "seat": client.seat,
+        "name": client.name,
+        "mac": client.mac,
+        "address": client.address,
+        "policy": client.policy,
+        "boot_file": client.boot_file,
+        "version": client.version,
+        "limits": client.limits,
+        "overlay_limits": client.overlay_limits,
+    })
 }
 
 /// Refuses values that make no sense, and those that others have.

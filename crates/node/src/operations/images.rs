@@ -17,7 +17,8 @@ use uuid::Uuid;
 use super::jobs::new_job;
 use super::maintenance::no_maintenance_policy;
 use super::{
-    DataDiskView, ImageAssignment, OperationError, Operations, Result, audit, is_plain_name, record,
+    DataDiskView, ImageAssignment, OperationError, Operations, Result, audit, differences,
+    is_plain_name, record,
 };
 use crate::data_disks::DataDisks;
 
@@ -476,10 +477,19 @@ async fn assign(
     }
     let catalogue = Catalogue::read(&mut tx).await?;
     let version = image.map(|image| catalogue.find(image)).transpose()?;
-    let label = version.map(|version| catalogue.label(version));
+    let chosen = |version: Option<VersionRef>, latest: bool| {
+        let label = version.map(|version| catalogue.label(version));
+        let follow = if latest {
+            Follow::Latest
+        } else {
+            Follow::Pinned
+        };
+        json!({ "image": label, "follow": follow })
+    };
     match to {
         AssignTo::DefaultGroup => {
             let mut group = default_group(&mut tx).await?;
+            let before = chosen(group.version, group.follows_latest);
             group.version = version;
             group.follows_latest = latest;
             tx.group_update(&group).await?;
@@ -488,13 +498,14 @@ async fn assign(
                 actor,
                 "group.image",
                 &group.name,
-                json!({"image": label, "follow": follow}),
+                differences(&before, &chosen(version, latest)),
             )
             .await?;
         }
         AssignTo::Client(id) => {
             let client = tx.client_fetch(*id).await?;
             let mut client = client.ok_or_else(|| OperationError::not_found("client", id))?;
+            let before = chosen(client.version, client.follows_latest);
             client.version = version;
             client.follows_latest = latest;
             tx.client_update(&client).await?;
@@ -503,7 +514,7 @@ async fn assign(
                 actor,
                 "client.image",
                 &client.name,
-                json!({"image": label, "follow": follow}),
+                differences(&before, &chosen(version, latest)),
             )
             .await?;
         }

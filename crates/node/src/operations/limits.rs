@@ -1,12 +1,12 @@
 //! How much of the storage clients and groups may use.
 
 use dess_model::{BURST_MS_MAX, IoLimits, OverlayLimits};
-use dess_store::Tx;
+use dess_store::{GroupRecord, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client_change::given;
-use super::{GroupView, OperationError, Operations, Result, record};
+use super::{GroupView, OperationError, Operations, Result, differences, record};
 
 /// Changes of limits. `None` leaves a limit as it is; the inner `None` takes it away (in JSON it
 /// is `null`).
@@ -157,9 +157,12 @@ async fn limit(mut tx: Tx, name: &str, change: LimitsChange, actor: &str) -> Res
         .into_iter()
         .find(|group| group.name == name)
         .ok_or_else(|| OperationError::not_found("group", name))?;
+    let limits = |group: &GroupRecord| json!({ "limits": group.limits, "overlay_limits": group.overlay_limits });
+    let before = limits(&group);
     change.apply(&mut group.limits)?;
     change.apply_overlay(&mut group.overlay_limits, OverlayLimits::default())?;
     tx.group_update(&group).await?;
-    record(&mut tx, actor, "group.limit", name, json!(change)).await?;
+    let details = differences(&before, &limits(&group));
+    record(&mut tx, actor, "group.limit", name, details).await?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::images::Catalogue;
-use super::{OperationError, Operations, Result, record};
+use super::{OperationError, Operations, Result, differences, record};
 
 /// The space of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +198,8 @@ async fn set(mut tx: Tx, change: PoolChange, actor: &str) -> Result<PoolSettings
         .unwrap_or(pool.throttle_bytes_per_sec);
     check(&pool)?;
     tx.pool_update(&pool).await?;
-    record(&mut tx, actor, "site.pool", &site.name, json!(change)).await?;
+    let details = differences(&json!(site.pool), &json!(pool));
+    record(&mut tx, actor, "site.pool", &site.name, details).await?;
     Ok(pool)
 }
 

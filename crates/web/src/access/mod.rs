@@ -4,8 +4,11 @@ mod password;
 mod session;
 mod setup_code;
 mod throttle;
+mod tickets;
+mod totp;
 
-pub(crate) use password::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, Passwords};
+pub use password::{PASSWORD_CHARS, password_hash, password_random};
+pub(crate) use password::{PASSWORD_CHARS_MAX, PasswordError, Passwords};
 pub use session::ApiToken;
 pub(crate) use session::{SESSION_MS, SessionCache, Token};
 pub(crate) use setup_code::{
@@ -13,3 +16,5 @@ pub(crate) use setup_code::{
 };
 pub use setup_code::{RESET_CODE_VALID, reset_code_issue, setup_code};
 pub(crate) use throttle::{Throttle, network};
+pub(crate) use tickets::Tickets;
+pub(crate) use totp::{Picture, TotpKey, picture, recovery_codes, recovery_hash};

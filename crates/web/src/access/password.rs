@@ -5,12 +5,15 @@ use std::sync::Arc;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use rand::RngExt;
 use tokio::sync::Semaphore;
 
 /// Fewest characters of a new password.
 pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
 /// Most characters of a password; longer ones are refused before any hashing.
 pub(crate) const PASSWORD_CHARS_MAX: usize = 256;
+/// How many characters a new password may have.
+pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX;
 /// Hashings at once; each takes 19 MiB and a core for some 70 ms.
 const HASHINGS_MAX: usize = 2;
 /// Requests that may wait for a hashing; the rest is turned away.
@@ -47,11 +50,7 @@ impl Passwords {
 
     /// The hash of a new password in PHC string form.
     pub(crate) async fn hash(&self, password: String) -> Result<String, PasswordError> {
-        self.run(move || {
-            let hash = Argon2::default().hash_password(password.as_bytes())?;
-            Ok(hash.to_string())
-        })
-        .await
+        self.run(move || Ok(password_hash(&password)?)).await
     }
 
     /// True if the password has this hash. Without a hash (no such user) it takes as long and is
@@ -86,6 +85,29 @@ impl Passwords {
             .map_err(|_| PasswordError::Busy)?;
         tokio::task::spawn_blocking(work).await?
     }
+}
+
+/// The hash of a new password in PHC string form; takes a core for some 70 ms.
+///
+/// # Errors
+/// If the hash function fails.
+pub fn password_hash(password: &str) -> Result<String, argon2::password_hash::Error> {
+    let hash = Argon2::default().hash_password(password.as_bytes())?;
+    Ok(hash.to_string())
+}
+
+/// A password to be given to somebody: 79 random bits, `abcd-efgh-...`.
+pub fn password_random() -> String {
+    // No 0/o, 1/i/l.
+    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+    let mut rng = rand::rng();
+    let fours: Vec<String> = (0..4)
+        .map(|_| {
+            let letters = (0..4).map(|_| char::from(LETTERS[rng.random_range(0..31)]));
+            letters.collect()
+        })
+        .collect();
+    fours.join("-")
 }
 
 /// A hash that no password is meant to have, with the default cost.

@@ -1,6 +1,7 @@
-//! Slows down password guessing, per address. Time is passed in.
+//! Slows down password guessing, per address and per user. Time is passed in.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,12 +14,12 @@ const WAIT_MIN: Duration = Duration::from_secs(15);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Failures are forgotten this long after the last one.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
-/// Most addresses kept; beyond, the one with the oldest failure goes.
-const ADDRESSES_MAX: usize = 1024;
+/// Most addresses or users kept; beyond, the one with the oldest failure goes.
+const KEPT_MAX: usize = 1024;
 
-/// Failed logins by address.
-#[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<HashMap<IpAddr, Failures>>);
+/// Failed logins by address (its [`network`]) or by user.
+#[derive(Debug)]
+pub(crate) struct Throttle<K>(Mutex<HashMap<K, Failures>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Failures {
@@ -35,11 +36,17 @@ impl Failures {
     }
 }
 
-impl Throttle {
-    /// How long this address has to wait before its next try; none if it may try now.
-    pub(crate) fn locked_for(&self, now: Instant, peer: IpAddr) -> Option<Duration> {
+impl<K> Default for Throttle<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Throttle<K> {
+    /// How long this one has to wait before the next try; none if it may try now.
+    pub(crate) fn locked_for(&self, now: Instant, key: &K) -> Option<Duration> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = kept.get(&network(peer))?;
+        let failures = kept.get(key)?;
         let left = failures
             .wait()
             .checked_sub(now.saturating_duration_since(failures.last))?;
@@ -47,18 +54,18 @@ impl Throttle {
     }
 
     /// Counts a failure.
-    pub(crate) fn failed(&self, now: Instant, peer: IpAddr) {
+    pub(crate) fn failed(&self, now: Instant, key: &K) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGET_AFTER);
-        if kept.len() >= ADDRESSES_MAX
+        if kept.len() >= KEPT_MAX
             && let Some(oldest) = kept
                 .iter()
                 .min_by_key(|(_, failures)| failures.last)
-                .map(|(address, _)| *address)
+                .map(|(key, _)| key.clone())
         {
             kept.remove(&oldest);
         }
-        let failures = kept.entry(network(peer)).or_insert(Failures {
+        let failures = kept.entry(key.clone()).or_insert(Failures {
             count: 0,
             last: now,
         });
@@ -67,9 +74,9 @@ impl Throttle {
     }
 
     /// Forgets the failures after a good login.
-    pub(crate) fn succeeded(&self, peer: IpAddr) {
+    pub(crate) fn succeeded(&self, key: &K) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(&network(peer));
+        kept.remove(key);
     }
 }
 
@@ -94,25 +101,25 @@ mod tests {
         let start = Instant::now();
         let peer: IpAddr = "192.0.2.7".parse().unwrap();
         for _ in 0..FREE_FAILURES - 1 {
-            throttle.failed(start, peer);
+            throttle.failed(start, &peer);
         }
-        assert_eq!(throttle.locked_for(start, peer), None);
-        throttle.failed(start, peer);
-        assert_eq!(throttle.locked_for(start, peer), Some(WAIT_MIN));
-        assert_eq!(throttle.locked_for(start + WAIT_MIN, peer), None);
-        throttle.failed(start + WAIT_MIN, peer);
+        assert_eq!(throttle.locked_for(start, &peer), None);
+        throttle.failed(start, &peer);
+        assert_eq!(throttle.locked_for(start, &peer), Some(WAIT_MIN));
+        assert_eq!(throttle.locked_for(start + WAIT_MIN, &peer), None);
+        throttle.failed(start + WAIT_MIN, &peer);
         assert_eq!(
-            throttle.locked_for(start + WAIT_MIN, peer),
+            throttle.locked_for(start + WAIT_MIN, &peer),
             Some(WAIT_MIN * 2)
         );
         for _ in 0..100 {
-            throttle.failed(start, peer);
+            throttle.failed(start, &peer);
         }
-        assert_eq!(throttle.locked_for(start, peer), Some(WAIT_MAX));
-        let other = "192.0.2.8".parse().unwrap();
-        assert_eq!(throttle.locked_for(start, other), None);
-        throttle.succeeded(peer);
-        assert_eq!(throttle.locked_for(start, peer), None);
+        assert_eq!(throttle.locked_for(start, &peer), Some(WAIT_MAX));
+        let other: IpAddr = "192.0.2.8".parse().unwrap();
+        assert_eq!(throttle.locked_for(start, &other), None);
+        throttle.succeeded(&peer);
+        assert_eq!(throttle.locked_for(start, &peer), None);
     }
 
     #[test]
@@ -120,8 +127,8 @@ mod tests {
         let throttle = Throttle::default();
         let now = Instant::now();
         for number in 0..5000_u32 {
-            throttle.failed(now, IpAddr::V4(number.into()));
+            throttle.failed(now, &number);
         }
-        assert!(throttle.0.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(throttle.0.lock().unwrap().len() <= KEPT_MAX);
     }
 }

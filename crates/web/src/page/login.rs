@@ -1,6 +1,6 @@
 //! Login and logout.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::Form;
@@ -10,14 +10,15 @@ use axum::http::StatusCode;
 use axum::http::header::SET_COOKIE;
 use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
 use dess_model::Timestamp;
-use dess_node::operations::{OperationError, SessionCreate};
+use dess_node::operations::{Credentials, SessionCreate};
 use serde::Deserialize;
 
 use super::note::NoteQuery;
 use super::service::NoFields;
 use super::show;
 use crate::access::{
-    CodeUse, PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token, network, waiting_code,
+    CodeUse, PASSWORD_CHARS_MAX, PasswordError, SESSION_MS, Token, TotpKey, network, recovery_hash,
+    waiting_code,
 };
 use crate::app::App;
 use crate::catalog::Catalog;
@@ -58,8 +59,9 @@ pub(crate) async fn login_page(
         back: query.back,
         ..LoginForm::default()
     };
-    let note = query.note.note(visitor.language.catalog(), None);
-    Ok(page(&app, &visitor, &form, note, None)?.into_response())
+    let t = visitor.language.catalog();
+    let (note, warning) = (query.note.note(t, None), query.note.warning(t, None));
+    Ok(page(&app, &visitor, &form, note, warning)?.into_response())
 }
 
 fn page(
@@ -92,6 +94,13 @@ pub(crate) struct LoginForm {
     back: String,
 }
 
+/// Who gave the right password and owes the code of the authenticator.
+#[derive(Clone)]
+pub(crate) struct HalfLogin {
+    user: String,
+    back: String,
+}
+
 /// `POST /login`
 pub(crate) async fn login(
     State(app): State<App>,
@@ -104,59 +113,171 @@ pub(crate) async fn login(
         let page = page(&app, &visitor, &form, None, Some(text))?;
         Ok((status, page).into_response())
     };
-    let now = Instant::now();
-    if let Some(left) = app.throttle.locked_for(now, visitor.peer) {
+    let user = app.feed.operations().user_credentials(&form.name).await?;
+    let user = user.filter(|user| !user.disabled);
+    if let Some(left) = locked_for(&app, &visitor, &form.name, user.as_ref()) {
         let text = t.login_locked.with("n", left.as_secs() + 1);
         return refuse(StatusCode::TOO_MANY_REQUESTS, text.into());
     }
     // Counted before the check, so that many tries at once do not slip through.
-    app.throttle.failed(now, visitor.peer);
-    match check(&app, &form).await {
+    count_failure(&app, &visitor, &form.name);
+    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    match check(&app, &form.password, hash).await {
         Ok(true) => {}
         Ok(false) => {
             tracing::warn!(peer = %visitor.peer, "login refused: wrong name or password");
             audit(&app, &visitor, "login.refused", &form.name).await;
             return refuse(StatusCode::UNAUTHORIZED, t.login_wrong.into());
         }
-        Err(LoginError::Password(PasswordError::Busy)) => {
+        Err(PasswordError::Busy) => {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, t.login_busy.into());
         }
-        Err(LoginError::Password(error)) => {
-            return Err(Problem::internal(&error, "cannot check a password"));
-        }
-        Err(LoginError::Operation(error)) => return Err(error.into()),
+        Err(error) => return Err(Problem::internal(&error, "cannot check a password")),
     }
-    app.throttle.succeeded(visitor.peer);
-    let cookie = open_session(&app, &visitor, &form.name).await?;
-    audit(&app, &visitor, "login", &form.name).await;
-    let back = Redirect::to(local_path(&form.back));
+    let half = HalfLogin {
+        user: form.name.clone(),
+        back: local_path(&form.back).to_owned(),
+    };
+    if user.is_some_and(|user| user.totp_secret.is_some()) {
+        let ticket = app.half_logins.keep(Instant::now(), half);
+        return Ok(code_page(&app, &visitor, ticket, None)?.into_response());
+    }
+    finish(&app, &visitor, half).await
+}
+
+/// How long this login has to wait. Failures from one network lock that network. Failures from
+/// anywhere lock the user, but not for the network of the user's own last login: no stranger keeps
+/// a user out.
+fn locked_for(
+    app: &App,
+    visitor: &Visitor,
+    name: &str,
+    user: Option<&Credentials>,
+) -> Option<Duration> {
+    let (now, network) = (Instant::now(), network(visitor.peer));
+    let by_network = app.throttle.locked_for(now, &network);
+    let at_home = user
+        .and_then(|user| user.last_login_from.as_deref())
+        .is_some_and(|known| known == network.to_string());
+    let by_user = app.guessed.locked_for(now, &throttled(name));
+    by_network.max(by_user.filter(|_| !at_home))
+}
+
+fn count_failure(app: &App, visitor: &Visitor, name: &str) {
+    let now = Instant::now();
+    app.throttle.failed(now, &network(visitor.peer));
+    app.guessed.failed(now, &throttled(name));
+}
+
+/// The name under which failures are counted; bounded, since anybody may send anything.
+fn throttled(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// True if this is the password of the hash; without a hash it takes as long.
+pub(super) async fn check(
+    app: &App,
+    password: &str,
+    hash: Option<String>,
+) -> Result<bool, PasswordError> {
+    if password.chars().count() > PASSWORD_CHARS_MAX {
+        return Ok(false);
+    }
+    app.passwords.verify(password.to_owned(), hash).await
+}
+
+/// All that was asked for is given: the session begins.
+async fn finish(app: &App, visitor: &Visitor, half: HalfLogin) -> Result<Response, Problem> {
+    app.throttle.succeeded(&network(visitor.peer));
+    app.guessed.succeeded(&throttled(&half.user));
+    let cookie = open_session(app, visitor, &half.user).await?;
+    audit(app, visitor, "login", &half.user).await;
+    let back = Redirect::to(&half.back);
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), back).into_response())
 }
 
-enum LoginError {
-    Password(PasswordError),
-    Operation(OperationError),
+#[derive(Template)]
+#[template(path = "login_code.html")]
+struct CodePage {
+    t: &'static Catalog,
+    f: Frame,
+    ticket: String,
+    error: Option<String>,
 }
 
-async fn check(app: &App, form: &LoginForm) -> Result<bool, LoginError> {
-    if form.password.chars().count() > PASSWORD_CHARS_MAX {
-        return Ok(false);
+fn code_page(
+    app: &App,
+    visitor: &Visitor,
+    ticket: String,
+    error: Option<String>,
+) -> Result<Html<String>, Problem> {
+    let words = app.wording(visitor.language);
+    let mut frame = Frame::new(&words, visitor);
+    // The language link cannot repeat a form.
+    frame.path = "/login".into();
+    show(&CodePage {
+        t: words.t,
+        f: frame,
+        ticket,
+        error,
+    })
+}
+
+/// The second step as sent. Without `Debug`: it holds the code.
+#[derive(Deserialize)]
+pub(crate) struct CodeForm {
+    ticket: String,
+    code: String,
+}
+
+/// `POST /login/code`: the code of the authenticator, or a recovery code.
+pub(crate) async fn login_code(
+    State(app): State<App>,
+    visitor: Visitor,
+    form: Result<Form<CodeForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(form) = form.map_err(|rejection| Problem::of_form(&rejection))?;
+    let Some(half) = app.half_logins.look(Instant::now(), &form.ticket) else {
+        return Ok(Redirect::to("/login?done=code_late").into_response());
+    };
+    count_failure(&app, &visitor, &half.user);
+    let user = app.feed.operations().user_credentials(&half.user).await?;
+    let key = user
+        .filter(|user| !user.disabled)
+        .and_then(|user| TotpKey::from_base32(&user.totp_secret?));
+    if let Some(key) = key
+        && code_is_good(&app, &visitor, &half.user, &key, &form.code).await?
+    {
+        app.half_logins.forget(&form.ticket);
+        return finish(&app, &visitor, half).await;
     }
-    let user = app
-        .feed
-        .operations()
-        .user_credentials(&form.name)
-        .await
-        .map_err(LoginError::Operation)?;
-    let user = user.filter(|user| !user.disabled);
-    app.passwords
-        .verify(form.password.clone(), user.map(|user| user.password_hash))
-        .await
-        .map_err(LoginError::Password)
+    tracing::warn!(peer = %visitor.peer, "login refused: wrong code of the authenticator");
+    audit(&app, &visitor, "login.code_refused", &half.user).await;
+    let text = visitor.language.catalog().login_code_wrong.into();
+    let page = code_page(&app, &visitor, form.ticket, Some(text))?;
+    Ok((StatusCode::UNAUTHORIZED, page).into_response())
+}
+
+/// True for a code that counts now and was not used before, or for a recovery code, which is used
+/// up by it.
+async fn code_is_good(
+    app: &App,
+    visitor: &Visitor,
+    user: &str,
+    key: &TotpKey,
+    code: &str,
+) -> Result<bool, Problem> {
+    let operations = app.feed.operations();
+    let operations = operations.acting_as(format!("web:{user}@{}", visitor.peer));
+    if let Some(step) = key.step_of(code, Timestamp::now().0 / 1000) {
+        return Ok(operations.totp_step_use(user, step).await?);
+    }
+    let hash = recovery_hash(user, code);
+    Ok(operations.recovery_code_use(user, &hash).await?)
 }
 
 async fn audit(app: &App, visitor: &Visitor, action: &str, name: &str) {
-    let name: String = name.chars().take(64).collect();
+    let name = throttled(name);
     let operations = app
         .feed
         .operations()

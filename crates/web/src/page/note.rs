@@ -29,6 +29,14 @@ impl NoteQuery {
             "setup" => t.setup_done,
             "password" => t.password_reset_done,
             "logout" => t.logged_out,
+            "own_password" => t.own_password_done,
+            "totp" => t.totp_done,
+            "totp_off" => t.totp_off_done,
+            "session" => t.session_ended,
+            "sessions" => t.sessions_ended,
+            "token" => t.token_revoked,
+            "user" => t.user_saved,
+            "user_removed" => t.user_removed,
             _ => return None,
         };
         fill(phrase, name)
@@ -41,6 +49,7 @@ impl NoteQuery {
                 let what = fill(t.restart_failed, name)?;
                 Some(format!("{what} {}", t.restart_failed_next))
             }
+            "code_late" => Some(t.login_code_late.into()),
             _ => None,
         }
     }

@@ -16,8 +16,7 @@ use serde::Deserialize;
 use super::login::open_session;
 use super::show;
 use crate::access::{
-    CodeUse, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordError, code_discard, code_matches,
-    waiting_code,
+    CodeUse, PASSWORD_CHARS, PasswordError, code_discard, code_matches, network, waiting_code,
 };
 use crate::app::App;
 use crate::catalog::Catalog;
@@ -67,18 +66,23 @@ pub(crate) struct SetupForm {
 
 impl SetupForm {
     fn faults(&self, t: &Catalog) -> Faults {
-        let characters = self.password.chars().count();
         Faults {
             code: None,
             name: None,
-            password: if !(PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX).contains(&characters) {
-                Some(t.setup_password_short.into())
-            } else if self.password != self.again {
-                Some(t.setup_password_differs.into())
-            } else {
-                None
-            },
+            password: password_fault(t, &self.password, &self.again),
         }
+    }
+}
+
+/// What is wrong with a new password, typed twice.
+pub(super) fn password_fault(t: &Catalog, password: &str, again: &str) -> Option<String> {
+    let characters = password.chars().count();
+    if !PASSWORD_CHARS.contains(&characters) {
+        Some(t.setup_password_short.into())
+    } else if password != again {
+        Some(t.setup_password_differs.into())
+    } else {
+        None
     }
 }
 
@@ -143,15 +147,15 @@ pub(crate) async fn setup(
     let t = visitor.language.catalog();
     let mut faults = form.faults(t);
     let now = Instant::now();
-    let status = if let Some(left) = app.codes.locked_for(now, visitor.peer) {
+    let status = if let Some(left) = app.codes.locked_for(now, &network(visitor.peer)) {
         faults.code = Some(t.login_locked.with("n", left.as_secs() + 1).into());
         StatusCode::TOO_MANY_REQUESTS
     } else {
-        app.codes.failed(now, visitor.peer);
+        app.codes.failed(now, &network(visitor.peer));
         let matches = code_matches(&app.paths, code_use, &form.code)
             .map_err(|error| Problem::internal(&error, "cannot read the set-up code"))?;
         if matches {
-            app.codes.succeeded(visitor.peer);
+            app.codes.succeeded(&network(visitor.peer));
         } else {
             tracing::warn!(peer = %visitor.peer, "set-up refused: wrong code");
             faults.code = Some(t.setup_code_wrong.into());
@@ -205,9 +209,9 @@ async fn set_anew(app: &App, visitor: &Visitor, hash: String) -> Result<Response
     let owner = operations.owner_name().await?.ok_or(Problem::NotFound)?;
     operations.user_password_set(&owner, &hash, None).await?;
     code_discard(&app.paths, CodeUse::Reset);
-    app.sessions.forget_all();
-    app.live.end_streams();
-    app.throttle.succeeded(visitor.peer);
+    app.ask_who_everybody_is();
+    app.throttle.succeeded(&network(visitor.peer));
+    app.guessed.succeeded(&owner);
     tracing::info!(peer = %visitor.peer, "the owner's password was set anew with a code from the server");
     enter(app, visitor, &owner, "/?done=password").await
 }

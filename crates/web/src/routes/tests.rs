@@ -1,9 +1,11 @@
 //! The pages over a real database, without a socket.
 
 mod access;
+mod account;
 mod live;
 mod pages;
 mod roles;
+mod secrets;
 mod services;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ struct Hall {
     router: Router,
     cookies: Vec<(String, String)>,
     language: &'static str,
+    peer: std::net::IpAddr,
 }
 
 struct Answer {
@@ -87,6 +90,7 @@ impl Hall {
             app,
             cookies: vec![],
             language: "en",
+            peer: [192, 0, 2, 7].into(),
         }
     }
 
@@ -150,7 +154,7 @@ impl Hall {
     }
 
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
-        let peer: SocketAddr = "192.0.2.7:50000".parse().unwrap();
+        let peer = SocketAddr::new(self.peer, 50_000);
         request.extensions_mut().insert(ConnectInfo(peer));
         let cookies: Vec<_> = self
             .cookies

@@ -1,5 +1,6 @@
 //! From facts to words: what the templates show, in the reader's language.
 
+mod access;
 mod boot;
 mod client;
 mod image;
@@ -8,6 +9,7 @@ mod seat;
 mod service;
 mod space;
 
+pub(crate) use access::{AuditRow, SessionRow, TokenRow, UserRow, role_word, scope_word};
 pub(crate) use boot::{BootRow, boot_rows};
 pub(crate) use client::{ClientForm, Fact, Trouble, facts};
 pub(crate) use image::{ImageRow, JobRow, image_rows, job_rows};
