@@ -152,7 +152,10 @@ async fn measure(operations: &Operations) -> Column {
         "status: site, clients in numbers, those with a fault, notices",
         timed(async || {
             operations.site().await.unwrap();
-            assert_eq!(operations.overview().await.unwrap().fault, 100);
+            assert_eq!(
+                operations.overview().await.unwrap().clients,
+                u64::from(CLIENTS)
+            );
             operations.notice_list(3_600_000).await.unwrap();
         })
         .await,

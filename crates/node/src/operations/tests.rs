@@ -13,8 +13,97 @@ use dess_model::{
 use serde_json::json;
 use uuid::Uuid;
 
+use dess_store::testing::Server;
+
 use super::*;
 use crate::timeline::record_of;
+
+use data_disks::{
+    a_group_gives_data_disks_and_a_client_may_have_others,
+    a_version_that_a_running_client_reads_as_a_data_disk_is_in_use,
+    an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there,
+    what_cannot_be_a_data_disk_is_refused,
+};
+use space::{
+    it_is_told_who_uses_the_space_also_without_the_iscsi_service,
+    overlay_limits_of_a_group_hold_for_its_clients_until_they_have_their_own,
+    the_marks_of_the_pool_are_settings_of_the_site,
+    what_nothing_refers_to_is_found_and_removed_and_nothing_else,
+    while_a_job_works_files_of_versions_are_left_alone,
+};
+
+/// Each of them is a test of its own on SQLite; on MariaDB they share one server.
+macro_rules! on_both_databases {
+    ($($part:ident,)*) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test]
+                async fn $part() {
+                    super::$part().await;
+                }
+            )*
+        }
+
+        #[tokio::test]
+        async fn the_operations_work_the_same_on_mariadb() {
+            let Some(server) = Server::start().await else {
+                return;
+            };
+            let server = std::rc::Rc::new(server);
+            let mut broken = Vec::new();
+            let local = tokio::task::LocalSet::new();
+            $(
+                let part = SERVER.scope(std::rc::Rc::clone(&server), $part());
+                if local.run_until(async { tokio::task::spawn_local(part).await }).await.is_err() {
+                    broken.push(stringify!($part));
+                }
+            )*
+            assert!(broken.is_empty(), "broken on MariaDB: {broken:?}");
+        }
+    };
+}
+
+on_both_databases! {
+    a_site_is_set_up_once_and_published_even_without_the_daemon,
+    clients_are_found_by_seat_name_mac_and_id,
+    a_taken_value_names_who_has_it,
+    values_that_make_no_sense_are_refused_by_field,
+    a_new_network_card_keeps_the_identity_and_the_disk,
+    a_reset_is_published_once_the_disk_was_dropped_under_its_epoch,
+    a_running_client_is_not_reset_unless_forced,
+    a_reset_that_the_iscsi_service_refuses_changes_nothing,
+    without_the_iscsi_service_a_reset_waits_for_the_next_power_on,
+    a_removed_client_takes_its_sessions_and_history_with_it,
+    only_one_first_user_can_be_made_and_a_new_password_ends_sessions,
+    an_unknown_image_is_named,
+    a_room_of_a_thousand_with_many_boots_is_listed_at_once,
+    limits_of_clients_and_groups_reach_the_data_path_and_go_again,
+    some_seats_come_first_then_the_rest_and_one_order_takes_it_back,
+    roll_outs_are_taken_back_one_after_the_other_and_spare_what_was_assigned_since,
+    an_image_has_one_maintenance_client_and_a_client_maintains_one_image,
+    maintenance_is_no_policy_to_choose,
+    overlay_limits_of_a_group_hold_for_its_clients_until_they_have_their_own,
+    the_marks_of_the_pool_are_settings_of_the_site,
+    it_is_told_who_uses_the_space_also_without_the_iscsi_service,
+    what_nothing_refers_to_is_found_and_removed_and_nothing_else,
+    while_a_job_works_files_of_versions_are_left_alone,
+    a_group_gives_data_disks_and_a_client_may_have_others,
+    what_cannot_be_a_data_disk_is_refused,
+    an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there,
+    a_version_that_a_running_client_reads_as_a_data_disk_is_in_use,
+}
+
+tokio::task_local! {
+    /// Where `site` puts the database; a file of the site's own if this is not set.
+    static SERVER: std::rc::Rc<Server>;
+}
+
+/// The database of a new site whose files are at `paths`.
+fn new_database(paths: &Paths) -> Database {
+    let name = format!("site_{}", Uuid::now_v7().simple());
+    let location = SERVER.try_with(|server| server.database(&name));
+    location.map_or_else(|_| Database::new(paths.database()), Database::at)
+}
 
 pub(super) struct Site {
     _directory: tempfile::TempDir,
@@ -43,13 +132,18 @@ fn setup() -> SiteSetup {
 }
 
 fn empty() -> Site {
+    empty_on(new_database)
+}
+
+fn empty_on(database: impl FnOnce(&Paths) -> Database) -> Site {
     let directory = tempfile::tempdir().unwrap();
     let paths = Paths {
         state: directory.path().join("state"),
         runtime: directory.path().to_owned(),
     };
     Site {
-        operations: Operations::new(paths.clone()).acting_as("cli:root"),
+        operations: Operations::with_database(paths.clone(), database(&paths))
+            .acting_as("cli:root"),
         _directory: directory,
         paths,
     }
@@ -94,7 +188,6 @@ fn text<T: std::fmt::Debug>(result: Result<T>) -> String {
     result.unwrap_err().to_string()
 }
 
-#[tokio::test]
 async fn a_site_is_set_up_once_and_published_even_without_the_daemon() {
     let site = site().await;
     let view = site.operations.site().await.unwrap().unwrap();
@@ -180,7 +273,6 @@ async fn a_lost_database_is_not_replaced_by_an_empty_one_while_clients_boot_from
     assert!(!site.paths.database().exists());
 }
 
-#[tokio::test]
 async fn clients_are_found_by_seat_name_mac_and_id() {
     let site = site().await;
     let added = site
@@ -200,7 +292,6 @@ async fn clients_are_found_by_seat_name_mac_and_id() {
     assert_eq!(text(missing), "there is no client \"2\"");
 }
 
-#[tokio::test]
 async fn a_taken_value_names_who_has_it() {
     let site = site().await;
     let operations = &site.operations;
@@ -241,7 +332,6 @@ async fn a_taken_value_names_who_has_it() {
     );
 }
 
-#[tokio::test]
 async fn values_that_make_no_sense_are_refused_by_field() {
     let site = site().await;
     let operations = &site.operations;
@@ -314,7 +404,6 @@ fn a_change_in_json_tells_null_from_absent() {
     assert_eq!(json!(change), json!({"seat": 4, "address": null}));
 }
 
-#[tokio::test]
 async fn a_new_network_card_keeps_the_identity_and_the_disk() {
     let site = site().await;
     let added = site.operations.client_add(new_client(1)).await.unwrap();
@@ -423,7 +512,6 @@ fn session(client: ClientId) -> SessionStatus {
     }
 }
 
-#[tokio::test]
 async fn a_reset_is_published_once_the_disk_was_dropped_under_its_epoch() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -440,7 +528,6 @@ async fn a_reset_is_published_once_the_disk_was_dropped_under_its_epoch() {
     assert!(site.actions().await.contains(&"client.reset".to_owned()));
 }
 
-#[tokio::test]
 async fn a_running_client_is_not_reset_unless_forced() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -461,7 +548,6 @@ async fn a_running_client_is_not_reset_unless_forced() {
     assert_eq!(site.entry(id).reset_epoch, 1);
 }
 
-#[tokio::test]
 async fn a_reset_that_the_iscsi_service_refuses_changes_nothing() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -478,7 +564,6 @@ async fn a_reset_that_the_iscsi_service_refuses_changes_nothing() {
     assert_eq!(site.operations.client_list().await.unwrap().len(), 1);
 }
 
-#[tokio::test]
 async fn without_the_iscsi_service_a_reset_waits_for_the_next_power_on() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -486,7 +571,6 @@ async fn without_the_iscsi_service_a_reset_waits_for_the_next_power_on() {
     assert_eq!(site.entry(id).reset_epoch, 1);
 }
 
-#[tokio::test]
 async fn a_removed_client_takes_its_sessions_and_history_with_it() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
@@ -503,7 +587,6 @@ async fn a_removed_client_takes_its_sessions_and_history_with_it() {
     assert_eq!(next.seat, 1, "its seat is free again");
 }
 
-#[tokio::test]
 async fn only_one_first_user_can_be_made_and_a_new_password_ends_sessions() {
     let site = site().await;
     let operations = &site.operations;
@@ -541,7 +624,6 @@ async fn only_one_first_user_can_be_made_and_a_new_password_ends_sessions() {
     assert!(!logged.contains("$new"), "no hash in the audit log");
 }
 
-#[tokio::test]
 async fn an_unknown_image_is_named() {
     let site = site().await;
     let assigned = site
@@ -557,10 +639,9 @@ async fn an_unknown_image_is_named() {
     assert!(text(started).starts_with("source: cannot read /nowhere/disk.raw"));
 }
 
-#[tokio::test]
 async fn a_room_of_a_thousand_with_many_boots_is_listed_at_once() {
     let site = site().await;
-    let store = Database::new(site.paths.database()).store().await.unwrap();
+    let store = site.operations.database().store().await.unwrap();
     store
         .transact(|mut tx| async move {
             let group = images::default_group(&mut tx).await?.id;
@@ -589,7 +670,6 @@ async fn a_room_of_a_thousand_with_many_boots_is_listed_at_once() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
-#[tokio::test]
 async fn limits_of_clients_and_groups_reach_the_data_path_and_go_again() {
     let site = site().await;
     let operations = &site.operations;
@@ -694,7 +774,6 @@ impl Site {
     }
 }
 
-#[tokio::test]
 async fn some_seats_come_first_then_the_rest_and_one_order_takes_it_back() {
     let (site, clients) = site_with_versions().await;
     let operations = &site.operations;
@@ -723,7 +802,6 @@ async fn some_seats_come_first_then_the_rest_and_one_order_takes_it_back() {
     assert_eq!(nothing, "no roll-out of win can be taken back");
 }
 
-#[tokio::test]
 async fn roll_outs_are_taken_back_one_after_the_other_and_spare_what_was_assigned_since() {
     let (site, clients) = site_with_versions().await;
     let operations = &site.operations;
@@ -747,7 +825,6 @@ async fn roll_outs_are_taken_back_one_after_the_other_and_spare_what_was_assigne
     assert_eq!(site.booted(), [1, 1, 1]);
 }
 
-#[tokio::test]
 async fn an_image_has_one_maintenance_client_and_a_client_maintains_one_image() {
     let (site, clients) = site_with_versions().await;
     let operations = &site.operations;
@@ -810,7 +887,6 @@ async fn an_image_has_one_maintenance_client_and_a_client_maintains_one_image() 
     operations.image_maintain("win", clients[0]).await.unwrap();
 }
 
-#[tokio::test]
 async fn maintenance_is_no_policy_to_choose() {
     let (site, clients) = site_with_versions().await;
     let change = ClientChange {
@@ -823,4 +899,5 @@ async fn maintenance_is_no_policy_to_choose() {
     assert!(policy.await.is_err());
 }
 
+mod cuts;
 mod data_disks;

@@ -48,8 +48,7 @@ fn no_disk(lun: u8, to: DataDiskChoice) -> DataDiskChange {
     DataDiskChange { lun, to }
 }
 
-#[tokio::test]
-async fn a_group_gives_data_disks_and_a_client_may_have_others() {
+pub(super) async fn a_group_gives_data_disks_and_a_client_may_have_others() {
     let site = site().await;
     let operations = &site.operations;
     let (games, course) = (
@@ -107,8 +106,7 @@ async fn a_group_gives_data_disks_and_a_client_may_have_others() {
     );
 }
 
-#[tokio::test]
-async fn what_cannot_be_a_data_disk_is_refused() {
+pub(super) async fn what_cannot_be_a_data_disk_is_refused() {
     let site = site().await;
     let operations = &site.operations;
     image(&site, "games", 1).await;
@@ -134,8 +132,7 @@ async fn what_cannot_be_a_data_disk_is_refused() {
     assert_eq!(groups[0].data_disks, [], "nothing of it was done");
 }
 
-#[tokio::test]
-async fn an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there() {
+pub(super) async fn an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there() {
     let site = site().await;
     let operations = &site.operations;
     let games = image(&site, "games", 2).await;
@@ -171,8 +168,7 @@ async fn an_image_that_is_a_data_disk_is_not_removed_and_is_maintained_there() {
     );
 }
 
-#[tokio::test]
-async fn a_version_that_a_running_client_reads_as_a_data_disk_is_in_use() {
+pub(super) async fn a_version_that_a_running_client_reads_as_a_data_disk_is_in_use() {
     let site = site().await;
     let operations = &site.operations;
     let games = image(&site, "games", 2).await;

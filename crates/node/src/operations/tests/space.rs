@@ -18,8 +18,7 @@ fn overlay(soft: Option<u64>, hard: Option<u64>) -> LimitsChange {
     }
 }
 
-#[tokio::test]
-async fn overlay_limits_of_a_group_hold_for_its_clients_until_they_have_their_own() {
+pub(super) async fn overlay_limits_of_a_group_hold_for_its_clients_until_they_have_their_own() {
     let site = site().await;
     let operations = &site.operations;
     let id = operations.client_add(new_client(1)).await.unwrap().id;
@@ -57,8 +56,7 @@ async fn overlay_limits_of_a_group_hold_for_its_clients_until_they_have_their_ow
     assert_eq!(of_client(), both);
 }
 
-#[tokio::test]
-async fn the_marks_of_the_pool_are_settings_of_the_site() {
+pub(super) async fn the_marks_of_the_pool_are_settings_of_the_site() {
     let site = site().await;
     let operations = &site.operations;
     let published = || {
@@ -159,8 +157,7 @@ async fn record_version(site: &Site, version: VersionRef) {
     recorded.await.unwrap();
 }
 
-#[tokio::test]
-async fn it_is_told_who_uses_the_space_also_without_the_iscsi_service() {
+pub(super) async fn it_is_told_who_uses_the_space_also_without_the_iscsi_service() {
     let site = site().await;
     let id = site.operations.client_add(new_client(1)).await.unwrap().id;
     let version = make_version(&site, 1);
@@ -180,8 +177,7 @@ async fn it_is_told_who_uses_the_space_also_without_the_iscsi_service() {
     assert!(space.pool.level <= PoolLevel::Stop);
 }
 
-#[tokio::test]
-async fn what_nothing_refers_to_is_found_and_removed_and_nothing_else() {
+pub(super) async fn what_nothing_refers_to_is_found_and_removed_and_nothing_else() {
     let site = site().await;
     let operations = &site.operations;
     let id = operations.client_add(new_client(1)).await.unwrap().id;
@@ -214,8 +210,7 @@ async fn what_nothing_refers_to_is_found_and_removed_and_nothing_else() {
     assert!(site.actions().await.contains(&"space.collect".to_owned()));
 }
 
-#[tokio::test]
-async fn while_a_job_works_files_of_versions_are_left_alone() {
+pub(super) async fn while_a_job_works_files_of_versions_are_left_alone() {
     let site = site().await;
     let stray = make_version(&site, 1);
     let source = site.paths.runtime.join("source-1");
