@@ -206,6 +206,18 @@ pub(crate) enum ClientCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Switch clients on by Wake-on-LAN.
+    Wake {
+        /// Seat numbers, names, MAC addresses or ids.
+        #[arg(required_unless_present = "group")]
+        clients: Vec<String>,
+        /// All clients of this group.
+        #[arg(long, conflicts_with = "clients")]
+        group: Option<String>,
+        /// Seconds from one to the next, so that they do not all draw power and boot at once.
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        stagger: u64,
+    },
     /// Drop everything that a client has written.
     Reset {
         /// Seat number, name, MAC address or id.

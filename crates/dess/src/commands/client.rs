@@ -9,7 +9,7 @@ use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView
 use serde::Serialize;
 
 use super::traffic::ClientTraffic;
-use super::{confirmed, import};
+use super::{confirmed, import, wake};
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
 use crate::data_disks;
 use crate::limits;
@@ -49,6 +49,11 @@ pub(super) async fn client(
                 say!("{} is removed", named(&client));
             }
         }
+        ClientCommand::Wake {
+            clients,
+            group,
+            stagger,
+        } => wake::wake(operations, &clients, group.as_deref(), stagger).await?,
         ClientCommand::Reset { client, force, yes } => {
             reset(operations, &client, force, yes).await?;
         }

@@ -18,6 +18,7 @@ mod status;
 mod traffic;
 mod up;
 mod version;
+mod wake;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

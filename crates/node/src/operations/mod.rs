@@ -27,6 +27,7 @@ mod site;
 mod snapshots;
 mod space;
 mod versions;
+mod wake;
 
 pub use access::{
     Credentials, OpenSession, SecondFactor, SessionCreate, SessionView, TokenCreate, TokenLogin,

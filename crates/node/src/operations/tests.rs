@@ -1,6 +1,7 @@
 //! The operations on a database file, without the daemon; the iSCSI service is played.
 
 mod space;
+mod wake;
 
 use std::sync::{Arc, Mutex};
 
