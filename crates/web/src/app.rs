@@ -60,6 +60,12 @@ impl App {
         }))
     }
 
+    /// The name of the site, for the frame of a page that needs nothing else of it.
+    pub(crate) async fn site_name(&self) -> Option<String> {
+        let site = self.feed.operations().site().await.ok().flatten();
+        site.map(|site| site.name)
+    }
+
     /// After a change of what somebody may do: nobody goes on by what was remembered.
     pub(crate) fn ask_who_everybody_is(&self) {
         self.sessions.forget_all();

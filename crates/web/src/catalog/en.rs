@@ -512,4 +512,5 @@ pub(super) const CATALOG: Catalog = Catalog {
     audit_older: Phrase("Older"),
     field_token_name: Phrase("Token name"),
     refused_scope: Phrase("A token may not do more than your own role."),
+    session_since: Phrase("Since"),
 };

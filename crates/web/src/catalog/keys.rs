@@ -424,4 +424,5 @@ super::phrases! {
     audit_older,
     field_token_name,
     refused_scope,
+    session_since,
 }

@@ -514,4 +514,5 @@ pub(super) const CATALOG: Catalog = Catalog {
     audit_older: Phrase("이전 기록"),
     field_token_name: Phrase("토큰 이름"),
     refused_scope: Phrase("이 계정의 권한보다 높은 토큰은 만들 수 없습니다."),
+    session_since: Phrase("로그인한 시각"),
 };

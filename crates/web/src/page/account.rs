@@ -92,7 +92,7 @@ async fn page(
         .into_iter()
         .map(|token: TokenView| TokenRow::new(&words, token))
         .collect();
-    let mut frame = Frame::of(&words, member, None, "account");
+    let mut frame = Frame::of(&words, member, app.site_name().await.as_deref(), "account");
     frame.path = "/account".into();
     frame.note = query.note(t, None);
     show(&AccountPage {
@@ -250,7 +250,7 @@ pub(crate) async fn token_create(
     match member.operations(&app).token_create(create).await {
         Ok(made) => Ok(OncePage {
             t,
-            f: OncePage::frame(&words, &member, "account"),
+            f: OncePage::frame(&app, &words, &member, "account").await,
             title: t.token_made.with("name", &made.name).into(),
             lead: t.token_once,
             secrets: vec![token.expose().to_owned()],

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Html;
-use dess_node::operations::{AuditCursor, AuditQuery};
+use dess_node::operations::{AuditCursor, AuditQuery, AuditView};
 use serde::Deserialize;
 
 use super::show;
@@ -76,10 +76,10 @@ pub(crate) async fn audit_page(
     let mut lines = app.feed.operations().audit_find(&query, LINES + 1).await?;
     let more = lines.len() > LINES as usize;
     lines.truncate(LINES as usize);
-    let last = lines.last().filter(|_| more).map(|line| line.cursor());
+    let last = lines.last().filter(|_| more).map(AuditView::cursor);
     show(&AuditPage {
         t: words.t,
-        f: Frame::of(&words, &member, None, "audit"),
+        f: Frame::of(&words, &member, app.site_name().await.as_deref(), "audit"),
         rows: lines
             .iter()
             .map(|line| AuditRow::new(&words, line))

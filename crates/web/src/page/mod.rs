@@ -37,6 +37,7 @@ pub(crate) use watched::Watched;
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::app::App;
 use crate::catalog::{Catalog, Phrase};
 use crate::frame::Frame;
 use crate::problem::Problem;
@@ -84,8 +85,9 @@ struct OncePage {
 
 impl OncePage {
     /// The frame of the answer to a form of this section.
-    fn frame(words: &Wording, member: &Member, section: &'static str) -> Frame {
-        let mut frame = Frame::of(words, member, None, section);
+    async fn frame(app: &App, words: &Wording, member: &Member, section: &'static str) -> Frame {
+        let site = app.site_name().await;
+        let mut frame = Frame::of(words, member, site.as_deref(), section);
         // The language link cannot repeat a form.
         frame.path = format!("/{section}");
         frame

@@ -98,19 +98,19 @@ pub(crate) async fn enrol(
     };
     let operations = member.operations(&app);
     operations.second_factor_set(&member.user, factor).await?;
-    show_codes(&app, &member, codes)
+    show_codes(&app, &member, codes).await
 }
 
 fn hashes(user: &str, codes: &[String]) -> Vec<String> {
     codes.iter().map(|code| recovery_hash(user, code)).collect()
 }
 
-fn show_codes(app: &App, member: &Member, codes: Vec<String>) -> Result<Response, Problem> {
+async fn show_codes(app: &App, member: &Member, codes: Vec<String>) -> Result<Response, Problem> {
     let words = app.wording(member.visitor.language);
     let t = words.t;
     OncePage {
         t,
-        f: OncePage::frame(&words, member, "account"),
+        f: OncePage::frame(app, &words, member, "account").await,
         title: t.recovery_title.into(),
         lead: t.recovery_lead,
         secrets: codes,
@@ -165,5 +165,5 @@ pub(crate) async fn recovery_renew(
     operations
         .recovery_codes_set(&member.user, &hashes(&member.user, &codes))
         .await?;
-    show_codes(&app, &member, codes)
+    show_codes(&app, &member, codes).await
 }

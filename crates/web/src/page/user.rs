@@ -57,7 +57,7 @@ async fn list_page(
     let words = app.wording(member.visitor.language);
     let t = words.t;
     let users = app.feed.operations().user_list().await?;
-    let mut frame = Frame::of(&words, member, None, "users");
+    let mut frame = Frame::of(&words, member, app.site_name().await.as_deref(), "users");
     frame.path = "/users".into();
     frame.note = query.note(t, None);
     show(&UsersPage {
@@ -92,7 +92,7 @@ pub(crate) async fn user_create(
         password_hash: hash,
     };
     match member.operations(&app).user_create(create).await {
-        Ok(user) => password_page(&app, &member, &user.name, password),
+        Ok(user) => password_page(&app, &member, &user.name, password).await,
         Err(error @ (OperationError::Invalid { .. } | OperationError::Conflict { .. })) => {
             let text = refusal(member.visitor.language.catalog(), &error);
             let query = NoteQuery::default();
@@ -110,7 +110,7 @@ async fn new_password(app: &App) -> Result<(String, String), Problem> {
     Ok((password, hash))
 }
 
-fn password_page(
+async fn password_page(
     app: &App,
     member: &Member,
     user: &str,
@@ -120,7 +120,7 @@ fn password_page(
     let t = words.t;
     OncePage {
         t,
-        f: OncePage::frame(&words, member, "users"),
+        f: OncePage::frame(app, &words, member, "users").await,
         title: t.user_password_title.with("name", user).into(),
         lead: t.user_password_once,
         secrets: vec![password],
@@ -164,7 +164,7 @@ async fn page(
     let operations = app.feed.operations();
     let user: UserView = operations.user_get(name).await?;
     let tokens = operations.token_list(Some(name)).await?;
-    let mut frame = Frame::of(&words, member, None, "users");
+    let mut frame = Frame::of(&words, member, app.site_name().await.as_deref(), "users");
     frame.path = format!("/users/{}", encode(name));
     frame.note = query.note(t, None);
     show(&UserPage {
@@ -238,7 +238,7 @@ pub(crate) async fn user_password(
     operations.user_password_set(&name, &hash, None).await?;
     app.guessed.succeeded(&name);
     app.ask_who_everybody_is();
-    password_page(&app, &member, &name, password)
+    password_page(&app, &member, &name, password).await
 }
 
 /// `POST /users/{name}/totp-off`: for who lost the authenticator.
@@ -274,7 +274,7 @@ pub(crate) async fn user_remove_ask(
     let here = format!("/users/{}", encode(&user.name));
     show(&ConfirmPage {
         t,
-        f: Frame::of(&words, &member, None, "users"),
+        f: Frame::of(&words, &member, app.site_name().await.as_deref(), "users"),
         key: "user-remove",
         title: t.user_remove_title.with("name", &user.name).into(),
         lines: vec![t.user_remove_what.into()],

@@ -1,6 +1,6 @@
 //! Users, sessions, tokens and lines of the audit log in words.
 
-use dess_model::{Role, Scope};
+use dess_model::{Role, Scope, Timestamp};
 use dess_node::operations::{AuditView, OpenSession, TokenView, UserView};
 use serde_json::Value;
 
@@ -143,7 +143,17 @@ pub(crate) struct AuditRow {
 
 impl AuditRow {
     pub(crate) fn new(words: &Wording, line: &AuditView) -> Self {
-        let changes = changes(&line.details);
+        let mut changes = changes(&line.details);
+        changes.retain(|(_, before, after)| before != after);
+        for (field, before, after) in &mut changes {
+            if field == "expires" {
+                for text in [before, after] {
+                    if let Ok(at) = text.parse() {
+                        *text = words.moment(Timestamp(at)).text;
+                    }
+                }
+            }
+        }
         let said = !changes.is_empty() || matches!(&line.details, Value::Object(o) if o.is_empty());
         Self {
             at: words.moment(line.at),

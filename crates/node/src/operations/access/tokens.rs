@@ -57,6 +57,11 @@ const TOUCH_EVERY_MS: u64 = 60_000;
 /// Most tokens of one user.
 const TOKENS_MAX: usize = 100;
 
+/// What a token gives, for the audit log.
+fn granted(token: &TokenView) -> serde_json::Value {
+    json!({ "user": token.user, "scope": token.scope, "expires": token.expires })
+}
+
 impl From<TokenRecord> for TokenView {
     fn from(token: TokenRecord) -> Self {
         Self {
@@ -119,7 +124,7 @@ impl Operations {
                 }
                 tx.token_insert(record).await?;
                 let view = TokenView::from(record.clone());
-                let details = json!({ "after": view });
+                let details = json!({ "after": granted(&view) });
                 audit(&mut tx, actor, "token.create", &view.name, details).await?;
                 Ok(view)
             })
@@ -155,7 +160,7 @@ impl Operations {
                     .ok_or_else(|| OperationError::not_found("token", id))?;
                 tx.token_delete(id).await?;
                 let name = token.name.clone();
-                let details = json!({ "before": TokenView::from(token) });
+                let details = json!({ "before": granted(&token.into()) });
                 audit(&mut tx, actor, "token.revoke", &name, details).await?;
                 Ok(())
             })

@@ -220,7 +220,7 @@ impl Operations {
                 let user = existing(&mut tx, name).await?;
                 tx.user_delete(name).await?;
                 keep_an_owner(&mut tx).await?;
-                let details = json!({ "before": UserView::from(&user) });
+                let details = json!({ "before": { "role": user.role } });
                 audit(&mut tx, actor, "user.remove", name, details).await?;
                 Ok(())
             })
@@ -268,7 +268,7 @@ impl Operations {
 
 async fn insert(tx: &mut Tx, actor: &str, user: &UserRecord) -> Result<()> {
     tx.user_insert(user).await?;
-    let details = json!({ "after": UserView::from(user) });
+    let details = json!({ "after": { "role": user.role } });
     audit(tx, actor, "user.create", &user.name, details).await?;
     Ok(())
 }
