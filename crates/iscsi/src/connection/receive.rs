@@ -30,8 +30,8 @@ const SHARE_BYTES_MIN: usize = 64 * 1024;
 const COPY_BYTES_MAX: usize = 1024;
 
 /// Most buffers whose data is still in use that are kept for later, so that a long write needs no new memory for each of
-/// its parts.
-const LENT_MAX: usize = 16;
+/// its parts: those of eight writes of 1 MiB.
+const LENT_MAX: usize = 32;
 
 const DIGEST_BYTES: usize = 4;
 
