@@ -338,8 +338,13 @@ pub(crate) enum GroupCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum ServiceCommand {
-    /// How each service is.
+    /// How each service is. Exit code 3 if one does not work.
     Status,
+    /// Ask a service now what its clients would ask of it. Exit code 3 if it does not work.
+    Probe {
+        /// dhcp, boot, iscsi, node or web [default: all].
+        service: Option<ServiceName>,
+    },
     /// Restart a service.
     Restart {
         /// dhcp, boot, iscsi, node or web.

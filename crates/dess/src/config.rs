@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use dess_model::host::Paths;
 use dess_node::ScrubOptions;
+use dess_probe::Endpoints;
 use dess_store::Database;
 use serde::Deserialize;
 
@@ -175,6 +176,16 @@ impl Config {
         Paths {
             state: self.paths.state.clone(),
             runtime: self.paths.runtime.clone(),
+        }
+    }
+
+    /// Where the services of this server can be asked.
+    pub(crate) fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            paths: self.paths(),
+            tftp_port: self.boot.tftp_port,
+            iscsi: self.iscsi.listen.clone(),
+            web: self.web.listen,
         }
     }
 

@@ -220,6 +220,7 @@ pub(crate) async fn node(config: &Config) -> Result<ExitCode> {
         database,
         backups_kept: config.database.backups_kept,
         retention: config.retention.retention(),
+        probed: Some(config.endpoints()),
     };
     dess_node::serve(options, running.ready, running.cancel).await?;
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ use crate::option::code;
 use crate::phase::Requester;
 use crate::recent::Recent;
 use crate::rogue::RogueLedger;
+use crate::service_probe;
 use crate::site::SiteIndex;
 use crate::supply::Supply;
 
@@ -162,7 +163,8 @@ impl Exchange {
             return Outcome::default();
         };
         let requester = Requester::of(&request);
-        if requester.boots() {
+        let probe = service_probe::is_probe(&site, arrival, &request);
+        if requester.boots() && !probe {
             self.booting.note(request.chaddr, arrival.now);
         }
         let call = Call {
@@ -175,6 +177,9 @@ impl Exchange {
             request: &request,
             requester: &requester,
         };
+        if probe {
+            return self.handle_service_probe(&call, kind);
+        }
         self.dispatch(&call, kind)
     }
 

@@ -21,6 +21,7 @@ mod proxy;
 mod recent;
 pub mod record;
 mod rogue;
+mod service_probe;
 mod site;
 mod supply;
 

@@ -96,7 +96,7 @@ fn is_boot_client(call: &Call<'_>) -> bool {
     }
 }
 
-fn boot_reply(call: &Call<'_>, kind: MessageType) -> (Message, Option<String>) {
+pub(crate) fn boot_reply(call: &Call<'_>, kind: MessageType) -> (Message, Option<String>) {
     let mut reply = answer::reply(call.request, kind, call.server_id);
     if kind == MessageType::Ack {
         reply.ciaddr = call.request.ciaddr;

@@ -88,6 +88,16 @@ impl Supply {
         Some(address)
     }
 
+    /// An address of the subnet's pool that is nobody's now. It is only looked at: nothing is held or probed for it.
+    pub(crate) fn vacant(&self, now: Timestamp, call: &Call<'_>) -> Option<Ipv4Addr> {
+        let range = call.subnet.pool?;
+        let addresses = u32::from(range.first)..=u32::from(range.last);
+        addresses.map(Ipv4Addr::from).find(|&address| {
+            let held = self.leases.by_address(address);
+            call.site.is_poolable(call.subnet, address) && held.is_none_or(|b| !b.is_live(now))
+        })
+    }
+
     /// Leases the address to the client if it may have it. `in_use`: the client already works
     /// with it (RENEWING, REBINDING).
     pub(crate) fn grant(

@@ -51,7 +51,7 @@ fn trouble(server: &DessServer, service: &str) -> Result<String> {
         let Ok(status) = server.service(service) else {
             return Ok(None);
         };
-        let ended = status["state"] == "backoff" && status["last_exit"].is_string();
+        let ended = status["state"] == "backoff" && status["last_exit"].is_object();
         Ok(ended.then(|| status["log_tail"].to_string()))
     })
 }

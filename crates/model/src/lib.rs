@@ -17,6 +17,7 @@ mod mac;
 mod malformed;
 mod network;
 mod secret;
+mod service;
 mod snapshot;
 mod space;
 mod time;
@@ -40,6 +41,10 @@ pub use mac::{MacAddr, MacParseError};
 pub use malformed::{MalformedTally, PeerTally, Tallied};
 pub use network::{AddressRange, DhcpMode, Subnet};
 pub use secret::Secret;
+pub use service::{
+    PROBE_DISK_MARK, PROBE_INITIATOR, PROBE_MAC, PROBE_TARGET, ProbeFailure, ProbeReport,
+    ProbeStep, ServiceName, UnknownService, is_own_peer,
+};
 pub use snapshot::{
     GroupEntry, Registration, SNAPSHOT_FORMAT, ServerEntry, SiteSnapshot, SnapshotError,
     VersionEntry,

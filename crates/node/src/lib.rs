@@ -4,6 +4,7 @@ mod daemon;
 mod data_disks;
 pub mod operations;
 mod registration;
+pub mod services;
 mod snapshot;
 pub mod supervisor;
 mod timeline;

@@ -23,6 +23,8 @@ pub enum NoticeKind {
     VersionDamaged,
     /// More new PCs came at once than are registered by themselves; they wait for approval.
     RegistrationHeld,
+    /// `node` restarted a service whose probe failed again and again.
+    ServiceRestarted,
 }
 
 /// One notice.

@@ -41,6 +41,15 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The secret of the probe disk cannot be written.
+    #[error("cannot write {}", path.display())]
+    ProbeSecret {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
     /// The disk threads cannot be started.
     #[error("cannot start the disk threads")]
     Threads(#[source] io::Error),

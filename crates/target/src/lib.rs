@@ -19,6 +19,7 @@ mod metrics;
 mod portals;
 mod power;
 mod presence;
+mod probe;
 mod returning;
 mod service;
 mod session_log;

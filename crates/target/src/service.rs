@@ -26,6 +26,7 @@ use crate::error::ServeError;
 use crate::listener::{self, Places};
 use crate::metrics;
 use crate::portals;
+use crate::probe::ProbeDisk;
 use crate::returning::Returning;
 use crate::session_log::SessionLog;
 use crate::sessions::{InitiatorPort, Session, Sessions};
@@ -132,7 +133,13 @@ pub async fn serve(
         path: in_use,
         source,
     })?;
+    let secret = paths.probe_secret();
+    let probe = ProbeDisk::create(&secret).map_err(|source| ServeError::ProbeSecret {
+        path: secret,
+        source,
+    })?;
     let room = Room {
+        probe,
         boots,
         returning,
         snapshots: SnapshotReader::new(paths.snapshot()),

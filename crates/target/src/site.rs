@@ -15,6 +15,7 @@ use crate::boot_profiles::BootProfiles;
 use crate::boots::Boots;
 use crate::data_disks::{ClientDisks, Content, DataDisk, DataSpec};
 use crate::engine::{FlowId, Unit, Units};
+use crate::probe::{ProbeDisk, is_probe_target};
 use crate::returning::Returning;
 use crate::sessions::StillRunning;
 use crate::standalone::SingleDisk;
@@ -37,6 +38,7 @@ pub(crate) struct Room {
     /// Whether a client with a reserved address must come from it.
     pub(crate) check_addresses: bool,
     pub(crate) profiles: Arc<BootProfiles>,
+    pub(crate) probe: ProbeDisk,
 }
 
 /// A disk that cannot be served.
@@ -77,6 +79,7 @@ impl Site {
         known: Option<&Arc<Units>>,
     ) -> Result<Arc<Units>, UnitError> {
         match self {
+            Self::Room(room) if is_probe_target(target) => Ok(room.probe.units()),
             Self::Room(room) => {
                 let snapshot = room.snapshots.current();
                 let client = snapshot
@@ -249,7 +252,9 @@ impl Site {
                 cookie: 0,
             });
         }
+        let target = identity.target_name.as_deref();
         match self {
+            Self::Room(room) if target.is_some_and(is_probe_target) => room.probe.access(identity),
             Self::Room(room) => {
                 let snapshot = room.snapshots.current();
                 let snapshot = snapshot.as_deref().ok_or(LoginStatus::ServiceUnavailable)?;

@@ -18,7 +18,7 @@ use dess_model::{
 };
 use dess_node::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
 use dess_node::supervisor::protocol::{
-    ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest,
+    LastExit, ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest,
 };
 use dess_node::{NodeOptions, ScrubOptions, serve as serve_node};
 use dess_web::{WebOptions, serve, setup_code};
@@ -59,6 +59,7 @@ async fn main() -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
     let options = NodeOptions {
+        probed: None,
         paths: paths.clone(),
         scrub: ScrubOptions::OFF,
         database: operations.database().clone(),
@@ -258,6 +259,7 @@ async fn play_supervisor(paths: Paths, down: Option<ServiceName>) -> Result<(), 
     let status = move |name| {
         let is_down = down == Some(name);
         ServiceStatus {
+            probe: None,
             name,
             state: if is_down {
                 ServiceState::Backoff
@@ -267,7 +269,9 @@ async fn play_supervisor(paths: Paths, down: Option<ServiceName>) -> Result<(), 
             pid: (!is_down).then_some(4711),
             since: if is_down { failed } else { started },
             restarts: if is_down { 3 } else { 0 },
-            last_exit: is_down.then(|| "was killed by SIGKILL".into()),
+            last_exit: is_down.then(|| LastExit::Killed {
+                signal: "SIGKILL".into(),
+            }),
             log_tail: vec![
                 format!("2026-11-22T11:58:03Z  INFO dess_{name}: listening on 10.77.0.1"),
                 format!(

@@ -33,4 +33,6 @@ pub use access::{
     ApiToken, PASSWORD_CHARS, RESET_CODE_VALID, password_hash, password_random, reset_code_issue,
     setup_code,
 };
+pub use catalog::Language;
 pub use serve::{ServeError, WebOptions, serve, serve_on};
+pub use view::probe_failure_in_words;

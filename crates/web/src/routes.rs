@@ -73,6 +73,7 @@ pub(crate) fn routes(app: App) -> Routes {
         .get("/services/{name}", Viewer, page::service)
         .get("/services/{name}/restart", Operator, page::restart_ask)
         .post("/services/{name}/restart", Operator, page::restart)
+        .post("/services/{name}/probe", Operator, page::probe)
         .get("/clients/{id}", Viewer, page::client)
         .post("/clients/{id}/approve", Operator, page::approve)
         .get("/clients/{id}/reset", Operator, page::reset_ask)

@@ -9,7 +9,7 @@ use dess_node::operations::{
     BootAttemptView, BootSummary, ClientView, GroupView, Hardware, ImageAssignment, ImageView,
     SessionView, StepView, Traffic, VersionView,
 };
-use dess_node::supervisor::protocol::{ServiceName, ServiceState, ServiceStatus};
+use dess_node::supervisor::protocol::{LastExit, ServiceName, ServiceState, ServiceStatus};
 
 use crate::catalog::Language;
 use crate::site::{Records, Site};
@@ -144,6 +144,7 @@ pub(crate) fn services(down: Option<ServiceName>) -> Vec<ServiceStatus> {
         .map(|name| {
             let is_down = down == Some(name);
             ServiceStatus {
+                probe: None,
                 name,
                 state: if is_down {
                     ServiceState::Backoff
@@ -153,7 +154,9 @@ pub(crate) fn services(down: Option<ServiceName>) -> Vec<ServiceStatus> {
                 pid: (!is_down).then_some(4711),
                 since: before(if is_down { 4 } else { 11_000 }),
                 restarts: u32::from(is_down),
-                last_exit: is_down.then(|| "was killed by SIGKILL".into()),
+                last_exit: is_down.then(|| LastExit::Killed {
+                    signal: "SIGKILL".into(),
+                }),
                 log_tail: vec!["\u{1b}[32m INFO\u{1b}[0m listening on 10.77.0.1:3260".into()],
             }
         })

@@ -5,8 +5,8 @@ use dess_node::operations::{
     BootAttemptView, ClientView, GroupView, ImageView, JobView, NoticeView, OperationError,
     Operations,
 };
+use dess_node::services;
 use dess_node::supervisor::protocol::ServiceStatus;
-use dess_node::supervisor::{self};
 use dess_store::StoreError;
 
 /// Notices of this many milliseconds back are shown.
@@ -93,7 +93,7 @@ impl Feed {
     }
 
     pub(crate) async fn services(&self) -> Option<Vec<ServiceStatus>> {
-        supervisor::services(self.operations.paths()).await.ok()
+        services::list(self.operations.paths()).await.ok()
     }
 
     pub(crate) async fn records(&self) -> Records {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program::cargo;
 
 /// Our crates from the bottom up. A crate may depend only on those before it.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "dess-model",
     "dess-http",
     "dess-boot",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 16] = [
     "dess-iscsi",
     "dess-disk",
     "dess-target",
+    "dess-probe",
     "dess-store",
     "dess-node",
     "dess-web",

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use dess_http::Ends;
 use dess_model::host::request;
 use dess_model::{ClientEntry, ControlError, EventKind, MacAddr, TargetReply, TargetRequest};
-use dess_model::{DiskStatus, SiteSnapshot};
+use dess_model::{DiskStatus, PROBE_MAC, SiteSnapshot, is_own_peer};
 
 use super::Service;
 use crate::plan::{BootPlan, boot_plan};
@@ -33,9 +33,10 @@ pub(super) async fn handle(
             return (StatusCode::NOT_FOUND, "no such client\n").into_response();
         }
     };
-    // HEAD changes nothing: no disk is made for it.
-    let announce = method == Method::GET;
     let peer = ends.peer.ip().to_canonical();
+    let probe = mac == PROBE_MAC && is_own_peer(peer, ends.local.ip());
+    // HEAD changes nothing: no disk is made for it. Nor does the server's own probe.
+    let announce = method == Method::GET && !probe;
     let Some(snapshot) = service.snapshots.current() else {
         let url = format!("http://{}/boot/{}.ipxe", ends.local, mac.hyphenated());
         return shown(screen_script(&url, mac, None, &Screen::NoSite));

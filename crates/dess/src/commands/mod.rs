@@ -51,7 +51,9 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Group(command) => group::group(&operations()?, command, json).await,
         Command::Image(command) => image::image(&operations()?, command, json).await,
         Command::Disk(command) => disk::disk(&operations()?, command, json).await,
-        Command::Service(command) => services::service(&operations()?, command, json).await,
+        Command::Service(command) => {
+            services::service(&config, &operations()?, command, json).await
+        }
         Command::Space => space::space(&operations()?, json).await,
         Command::Gc(arguments) => space::gc(&operations()?, &arguments, json).await,
         Command::Site(command) => site::site(&operations()?, command, json).await,

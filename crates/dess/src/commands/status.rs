@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use dess_node::operations::{DataPathView, NoticeView, Operations, Overview, SiteView};
-use dess_node::supervisor;
+use dess_node::services as node_services;
 use dess_node::supervisor::protocol::ServiceStatus;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub(super) async fn status(operations: &Operations, json: bool) -> Result<ExitCo
 
 /// Everything that can be found out, also with the database or the supervisor away.
 async fn collect(operations: &Operations) -> Status {
-    let (services, services_error) = match supervisor::services(operations.paths()).await {
+    let (services, services_error) = match node_services::list(operations.paths()).await {
         Ok(services) => (services, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };

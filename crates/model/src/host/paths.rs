@@ -77,6 +77,11 @@ impl Paths {
         self.runtime.join("iscsi.sock")
     }
 
+    /// CHAP secret of the probe disk; made anew at each start of the iSCSI service.
+    pub fn probe_secret(&self) -> PathBuf {
+        self.runtime.join("probe-secret")
+    }
+
     /// Control socket of `node`.
     pub fn node_control(&self) -> PathBuf {
         self.runtime.join("node.sock")

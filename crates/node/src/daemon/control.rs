@@ -1,5 +1,6 @@
 //! Requests to the daemon over its local control socket: one JSON line each way.
 
+use dess_model::{ProbeReport, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// What the CLI, the page and the operations may ask of the daemon.
@@ -10,6 +11,13 @@ pub enum NodeRequest {
     Publish,
     /// How the daemon is.
     Status,
+    /// What the last probes of the services found.
+    Probes,
+    /// Probe a service, or all, now.
+    Probe {
+        /// Which; none: all.
+        service: Option<ServiceName>,
+    },
 }
 
 /// The answer.
@@ -23,6 +31,11 @@ pub enum NodeReply {
     },
     /// How the daemon is.
     Status(NodeStatus),
+    /// What the last probes found; those that were asked for, in the order in which services start.
+    Probes {
+        /// One per service that was probed.
+        reports: Vec<ProbeReport>,
+    },
     /// Not done.
     Error {
         /// Why, for people.

@@ -13,6 +13,7 @@ mod forget;
 mod import;
 mod jobs;
 mod pending;
+mod probes;
 mod publish;
 mod scrub;
 mod shared;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
 use dess_model::{Event, SessionStatus, TargetReply, TargetRequest};
+use dess_probe::Endpoints;
 use dess_store::Database;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
@@ -36,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use chronicle::{Chronicle, gather};
+use probes::Probes;
 pub use scrub::{ScrubOptions, ScrubState};
 use shared::Shared;
 pub(crate) use shared::chain;
@@ -62,6 +65,8 @@ pub struct NodeOptions {
     pub backups_kept: u32,
     /// How long the history is kept.
     pub retention: Retention,
+    /// Where the services are that are probed every minute; none: nothing is probed.
+    pub probed: Option<Endpoints>,
 }
 
 /// Runs the daemon until `cancel`. `ready` is sent when its sockets are bound, whether the
@@ -80,6 +85,7 @@ pub async fn serve(
         database,
         backups_kept,
         retention,
+        probed,
     } = options;
     for directory in [&paths.state, &paths.runtime] {
         create(directory)?;
@@ -124,10 +130,13 @@ pub async fn serve(
         cancel.clone(),
         backup::back_up_daily(Arc::clone(&shared), backups_kept),
     ));
+    let probes = Arc::new(Probes::new(probed));
+    let watched = probes::run(Arc::clone(&shared), Arc::clone(&probes));
+    tasks.spawn(until(cancel.clone(), watched));
     let answering = Arc::clone(&shared);
     let control = serve_control(
         listener,
-        move |question| answer(Arc::clone(&answering), question),
+        move |question| answer(Arc::clone(&answering), Arc::clone(&probes), question),
         |message| NodeReply::Error { message },
     );
     tasks.spawn(until(cancel.clone(), control));
@@ -175,9 +184,15 @@ async fn receive(
     }
 }
 
-async fn answer(shared: Arc<Shared>, question: NodeRequest) -> NodeReply {
+async fn answer(shared: Arc<Shared>, probes: Arc<Probes>, question: NodeRequest) -> NodeReply {
     match question {
         NodeRequest::Status => NodeReply::Status(shared.status()),
+        NodeRequest::Probes => NodeReply::Probes {
+            reports: probes.reports(),
+        },
+        NodeRequest::Probe { service } => NodeReply::Probes {
+            reports: probes.probe(service).await,
+        },
         NodeRequest::Publish => {
             shared.jobs.notify_one();
             match shared.publish().await {

@@ -63,6 +63,7 @@ impl Site {
         let (ready, is_ready) = oneshot::channel();
         let cancel = CancellationToken::new();
         let options = NodeOptions {
+            probed: None,
             paths: self.paths.clone(),
             scrub: self.scrub,
             database: Database::new(self.paths.database()),

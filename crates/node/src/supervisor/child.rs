@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::log::copy_lines;
-use super::protocol::{ServiceName, ServiceState, ServiceStatus};
+use super::protocol::{LastExit, ServiceName, ServiceState, ServiceStatus};
 use super::{Shown, SupervisorError, SupervisorOptions};
 
 /// Delay before the first restart; doubled at each further one.
@@ -77,6 +77,7 @@ impl Child {
             restarts: 0,
             last_exit: None,
             log_tail: Vec::new(),
+            probe: None,
         });
         let (orders, received) = mpsc::channel(4);
         let child = Self {
@@ -109,9 +110,10 @@ impl Child {
                     delay = BACKOFF_MIN;
                     continue;
                 }
-                Ok(RunEnd::Exited(status)) => self.show_exit(&describe(status)),
+                Ok(RunEnd::Exited(status)) => self.show_exit(describe(status)),
                 Err(error) => {
-                    self.show_exit(&format!("cannot start {}: {error}", self.program.display()));
+                    let detail = format!("{}: {error}", self.program.display());
+                    self.show_exit(LastExit::NotStarted { detail });
                 }
             }
             if started.elapsed() >= STEADY_AFTER {
@@ -175,13 +177,13 @@ impl Child {
         });
     }
 
-    fn show_exit(&self, reason: &str) {
+    fn show_exit(&self, reason: LastExit) {
         tracing::warn!(service.name = %self.name, "service {} {reason}; it is started again", self.name);
         self.shown.send_modify(|status| {
             status.state = ServiceState::Backoff;
             status.pid = None;
             status.since = Timestamp::now();
-            status.last_exit = Some(reason.to_owned());
+            status.last_exit = Some(reason);
         });
     }
 }
@@ -260,13 +262,18 @@ fn says_ready(message: &[u8]) -> bool {
         .any(|line| line == b"READY=1")
 }
 
-fn describe(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> LastExit {
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => match Signal::try_from(signal) {
-            Ok(known) => format!("was killed by {known}"),
-            Err(_) => format!("was killed by signal {signal}"),
+        (Some(code), _) => LastExit::Exited { code },
+        (None, Some(number)) => LastExit::Killed {
+            signal: match Signal::try_from(number) {
+                Ok(known) => known.to_string(),
+                Err(_) => format!("signal {number}"),
+            },
         },
-        (None, None) => "ended".to_owned(),
+        // wait(2) knows no third way.
+        (None, None) => LastExit::Ended {
+            result: "unknown".to_owned(),
+        },
     }
 }

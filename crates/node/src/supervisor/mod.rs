@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dess_model::host::{Paths, RequestError, bind_control, request, serve_control};
+use dess_model::host::{Paths, RequestError, bind_control, serve_control};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use protocol::{ServiceName, ServiceState, ServiceStatus, SupervisorReply, Superv
 /// How long a service may take until it is ready before its condition is announced all the same.
 const READY_WAIT: Duration = Duration::from_secs(5);
 /// How long a restart request waits for the service to be ready again.
-const RESTART_WAIT: Duration = Duration::from_secs(20);
+pub(crate) const RESTART_WAIT: Duration = Duration::from_secs(20);
 
 /// What the supervisor runs.
 #[derive(Clone, Debug)]
@@ -117,38 +117,6 @@ pub async fn supervise(
     Ok(())
 }
 
-/// Asks a running supervisor for the condition of the services.
-///
-/// # Errors
-/// If it does not run or does not answer.
-pub async fn services(paths: &Paths) -> Result<Vec<ServiceStatus>, ServiceRequestError> {
-    match ask(paths, SupervisorRequest::List, Duration::from_secs(3)).await? {
-        SupervisorReply::Services { services } => Ok(services),
-        SupervisorReply::Error { message } => Err(ServiceRequestError::Refused { message }),
-        SupervisorReply::Restarted { .. } => Err(ServiceRequestError::Refused {
-            message: "unexpected answer".into(),
-        }),
-    }
-}
-
-/// Asks a running supervisor to restart a service, and waits until it is ready again.
-///
-/// # Errors
-/// If the supervisor does not run, or the service did not become ready.
-pub async fn restart(
-    paths: &Paths,
-    service: ServiceName,
-) -> Result<ServiceStatus, ServiceRequestError> {
-    let question = SupervisorRequest::Restart { service };
-    match ask(paths, question, RESTART_WAIT + Duration::from_secs(15)).await? {
-        SupervisorReply::Restarted { service } => Ok(service),
-        SupervisorReply::Error { message } => Err(ServiceRequestError::Refused { message }),
-        SupervisorReply::Services { .. } => Err(ServiceRequestError::Refused {
-            message: "unexpected answer".into(),
-        }),
-    }
-}
-
 /// A request to the supervisor that was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceRequestError {
@@ -161,14 +129,6 @@ pub enum ServiceRequestError {
         /// Why, for people.
         message: String,
     },
-}
-
-async fn ask(
-    paths: &Paths,
-    question: SupervisorRequest,
-    limit: Duration,
-) -> Result<SupervisorReply, ServiceRequestError> {
-    Ok(request(&paths.supervisor_control(), &question, limit).await?)
 }
 
 async fn answer(handles: Arc<[ChildHandle]>, question: SupervisorRequest) -> SupervisorReply {

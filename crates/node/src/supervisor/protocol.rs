@@ -1,64 +1,8 @@
 //! What the supervisor tells and takes over its control socket: one JSON line each way.
 
-use std::fmt;
-use std::str::FromStr;
-
-use dess_model::Timestamp;
+use dess_model::{ProbeReport, Timestamp};
+pub use dess_model::{ServiceName, UnknownService};
 use serde::{Deserialize, Serialize};
-
-/// The five services, each a process of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ServiceName {
-    /// Addresses and boot information.
-    Dhcp,
-    /// Boot files and scripts.
-    Boot,
-    /// Disks.
-    Iscsi,
-    /// Management daemon.
-    Node,
-    /// Admin page.
-    Web,
-}
-
-impl ServiceName {
-    /// All services in the order in which they start.
-    pub const START_ORDER: [Self; 5] = [Self::Node, Self::Iscsi, Self::Boot, Self::Dhcp, Self::Web];
-
-    /// The name of the subcommand and of the process.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dhcp => "dhcp",
-            Self::Boot => "boot",
-            Self::Iscsi => "iscsi",
-            Self::Node => "node",
-            Self::Web => "web",
-        }
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Not one of the five services.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a service; the services are dhcp, boot, iscsi, node and web")]
-pub struct UnknownService(pub String);
-
-impl FromStr for ServiceName {
-    type Err = UnknownService;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::START_ORDER
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| UnknownService(text.to_owned()))
-    }
-}
 
 /// Condition of a service.
 ///
@@ -79,6 +23,36 @@ pub enum ServiceState {
     Stopped,
 }
 
+/// How a service ended. The text is English, for the command line and the log; the page has its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum LastExit {
+    /// By itself.
+    #[error("ended with exit code {code}")]
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal.
+    #[error("was killed by {signal}")]
+    Killed {
+        /// `SIGKILL` and the like.
+        signal: String,
+    },
+    /// It never ran.
+    #[error("could not be started: {detail}")]
+    NotStarted {
+        /// What the system said.
+        detail: String,
+    },
+    /// Whoever runs it ended it, because of what the word says (`timeout`, `watchdog`, ...: systemd.service(5)).
+    #[error("was ended: {result}")]
+    Ended {
+        /// The word.
+        result: String,
+    },
+}
+
 /// One service as people and checks see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -92,10 +66,20 @@ pub struct ServiceStatus {
     pub since: Timestamp,
     /// How often it was started again after an unexpected end.
     pub restarts: u32,
-    /// How it last ended, in words; none if it never did.
-    pub last_exit: Option<String>,
+    /// How it last ended; none if it never did.
+    pub last_exit: Option<LastExit>,
     /// Its last log lines, oldest first.
     pub log_tail: Vec<String>,
+    /// What the last probe of this run found; none if there was none yet.
+    #[serde(default)]
+    pub probe: Option<ProbeReport>,
+}
+
+impl ServiceStatus {
+    /// True if it is up: its process is ready, and does what it is for as far as that was tried.
+    pub fn works(&self) -> bool {
+        self.state == ServiceState::Ready && self.probe.as_ref().is_none_or(ProbeReport::works)
+    }
 }
 
 /// What may be asked of the supervisor.

@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use super::protocol::LastExit;
 use super::*;
+use crate::services::{ServiceManager, Supervised, restart};
 
 /// A program that says that it is ready and then sleeps; `boot` dies at its first three starts.
 const SERVICE: &str = r#"#!/bin/bash
@@ -50,7 +52,7 @@ impl Fixture {
     ) -> ServiceStatus {
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         loop {
-            if let Ok(all) = services(&self.options.paths).await
+            if let Ok(all) = Supervised::new(&self.options.paths).list().await
                 && let Some(found) = all.into_iter().find(|one| one.name == name && wanted(one))
             {
                 return found;
@@ -74,7 +76,7 @@ async fn services_are_restarted_shown_and_ended_in_order() {
         .wait_for(ServiceName::Boot, |one| one.state == ServiceState::Ready)
         .await;
     assert_eq!(boot.restarts, 3);
-    assert_eq!(boot.last_exit.as_deref(), Some("ended with exit code 3"));
+    assert_eq!(boot.last_exit, Some(LastExit::Exited { code: 3 }));
     assert!(
         boot.log_tail.iter().any(|line| line == "port 69 is taken"),
         "{boot:?}"
@@ -91,7 +93,8 @@ async fn services_are_restarted_shown_and_ended_in_order() {
     .unwrap();
     let killed = |one: &ServiceStatus| one.state == ServiceState::Ready && one.restarts == 1;
     let node = fixture.wait_for(ServiceName::Node, killed).await;
-    assert_eq!(node.last_exit.as_deref(), Some("was killed by SIGKILL"));
+    let signal = "SIGKILL".to_owned();
+    assert_eq!(node.last_exit, Some(LastExit::Killed { signal }));
 
     let again = restart(&fixture.options.paths, ServiceName::Node)
         .await
@@ -105,7 +108,8 @@ async fn services_are_restarted_shown_and_ended_in_order() {
         "{second:?}"
     );
 
-    let pids: Vec<u32> = services(&fixture.options.paths)
+    let pids: Vec<u32> = Supervised::new(&fixture.options.paths)
+        .list()
         .await
         .unwrap()
         .iter()

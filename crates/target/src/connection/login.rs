@@ -11,6 +11,7 @@ use crate::boot_profiles::Recording;
 use crate::control::client_of;
 use crate::engine::Units;
 use crate::power;
+use crate::probe::is_probe_target;
 use crate::sessions::{InitiatorPort, Opening};
 use crate::site::{Site, UnitError, chain};
 
@@ -32,13 +33,13 @@ impl ConnectionTask {
                 name: login.identity.initiator_name.clone(),
                 isid: login.isid,
             },
-            target,
             kind: match login.family.is_firmware() {
                 true => LoginKind::Firmware,
                 false => LoginKind::Os,
             },
             peer: self.peer,
-            logged: self.may_log(),
+            logged: self.may_log(&target),
+            target,
         };
         let begins = self.begins_boot(&opening).await;
         let gate = self.service.gate(&opening.target);
@@ -103,7 +104,10 @@ impl ConnectionTask {
     }
 
     /// Whether the session that begins is logged, as [`SessionLog::record`](crate::session_log::SessionLog::record) says.
-    fn may_log(&self) -> Option<u64> {
+    fn may_log(&self, target: &str) -> Option<u64> {
+        if is_probe_target(target) {
+            return None;
+        }
         let log = &self.service.session_log;
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         log.record(Instant::now(), self.peer.ip().to_canonical())

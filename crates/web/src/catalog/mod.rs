@@ -32,8 +32,10 @@ use phrases;
 
 /// A language of the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Language {
+pub enum Language {
+    /// 한국어.
     Korean,
+    /// English.
     English,
 }
 

@@ -26,7 +26,7 @@ pub(crate) use language::language;
 pub(crate) use login::{HalfLogin, login, login_code, login_page, logout};
 pub(crate) use room::{ServicesPart, room, room_parts};
 pub(crate) use second_factor::{enrol, enrol_page, recovery_renew, turn_off};
-pub(crate) use service::{restart, restart_ask, service};
+pub(crate) use service::{probe, restart, restart_ask, service};
 pub(crate) use setup::{setup, setup_page};
 pub(crate) use user::{
     user, user_create, user_password, user_remove, user_remove_ask, user_set, user_token_revoke,

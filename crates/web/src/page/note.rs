@@ -23,6 +23,7 @@ impl NoteQuery {
             "reset_later" => t.reset_done_later,
             "removed" => t.removed,
             "restarted" => t.restarted,
+            "probed" => t.probe_done,
             "import" => t.import_started,
             "cancel" => t.job_cancel_asked,
             "default" => t.default_done,
@@ -50,6 +51,7 @@ impl NoteQuery {
                 Some(format!("{what} {}", t.restart_failed_next))
             }
             "code_late" => Some(t.login_code_late.into()),
+            "probe_failed" => fill(t.probe_failed, name),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{Html, Redirect};
 use dess_model::host::request;
 use dess_model::{TargetReply, TargetRequest};
-use dess_node::supervisor;
+use dess_node::services;
 use dess_node::supervisor::protocol::ServiceName;
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ use super::{ConfirmPage, show};
 use crate::app::App;
 use crate::catalog::Catalog;
 use crate::frame::Frame;
-use crate::parts::{Parts, html};
+use crate::parts::{CSRF_MARK, Parts, html};
 use crate::problem::Problem;
 use crate::site::Site;
 use crate::view::{ServiceRow, counted, service_name, service_rows};
@@ -44,6 +44,7 @@ struct DetailPart {
     t: &'static Catalog,
     s: ServiceRow,
     may_operate: bool,
+    csrf: &'static str,
 }
 
 fn row(words: &Wording, site: &Site, name: ServiceName) -> Option<ServiceRow> {
@@ -63,6 +64,7 @@ pub(super) fn parts(words: &Wording, site: &Site, name: ServiceName, may_operate
                 t: words.t,
                 s,
                 may_operate,
+                csrf: CSRF_MARK,
             }),
         );
     }
@@ -90,7 +92,9 @@ pub(crate) async fn service(
     frame.live = Some(format!("/live/service-{name}?seen={}", parts.fingerprint()));
     frame.note = query.note(t, Some(service_name(t, name).into()));
     frame.warning = query.warning(t, Some(service_name(t, name).into()));
-    let detail = parts.html("service-detail");
+    let detail = parts
+        .html("service-detail")
+        .replace(CSRF_MARK, member.form_token());
     show(&ServicePage {
         t,
         f: frame,
@@ -175,7 +179,7 @@ pub(crate) async fn restart(
     }
     tracing::info!(actor = member.user, service.name = %name, "restart of {name} asked for");
     let paths = app.paths.clone();
-    let task = tokio::spawn(async move { supervisor::restart(&paths, name).await });
+    let task = tokio::spawn(async move { services::restart(&paths, name).await });
     let page = format!("/services/{name}");
     if name == ServiceName::Web {
         return Ok(Redirect::to(&page));
@@ -192,4 +196,20 @@ pub(crate) async fn restart(
         // Still under way: the page shows how it goes.
         Err(_) | Ok(Err(_)) => Ok(Redirect::to(&page)),
     }
+}
+
+/// `POST /services/{name}/probe`
+pub(crate) async fn probe(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    _: Signed<NoFields>,
+) -> Result<Redirect, Problem> {
+    let name = named(&name)?;
+    let page = format!("/services/{name}");
+    let reports = services::probe(&app.paths, Some(name)).await;
+    let done = match reports.as_deref() {
+        Some([report]) if report.works() => "probed",
+        _ => "probe_failed",
+    };
+    Ok(Redirect::to(&format!("{page}?done={done}")))
 }

@@ -172,6 +172,12 @@ fn notice_matter(t: &Catalog, notice: &NoticeView) -> Option<Matter> {
             t.login_refused_what,
             t.login_refused_next,
         ),
+        NoticeKind::ServiceRestarted => (
+            ("service_restarted", "warn"),
+            t.service_restarted_title,
+            t.service_restarted_what,
+            t.service_restarted_next,
+        ),
         // Counted in the log; an operator can do nothing about one odd packet. The PCs that wait
         // for approval are a matter of their own.
         NoticeKind::Malformed | NoticeKind::RegistrationHeld => return None,

@@ -1,7 +1,9 @@
 //! The five services in words.
 
-use dess_node::supervisor::protocol::{ServiceName, ServiceState, ServiceStatus};
+use dess_model::ProbeReport;
+use dess_node::supervisor::protocol::{LastExit, ServiceName, ServiceState, ServiceStatus};
 
+use super::probe::failure_words;
 use crate::catalog::{Catalog, Phrase};
 use crate::wording::{Moment, Wording};
 
@@ -31,8 +33,18 @@ pub(crate) struct ServiceRow {
     pub(crate) next: Option<Phrase>,
     pub(crate) restarts: u32,
     pub(crate) last_exit: String,
+    pub(crate) probe: Option<ProbeRow>,
     pub(crate) pid: String,
     pub(crate) log: Vec<String>,
+}
+
+/// What the last probe found.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeRow {
+    /// Why it does not work.
+    pub(crate) failure: Option<String>,
+    pub(crate) at: Moment,
+    pub(crate) took: String,
 }
 
 pub(crate) fn service_name(t: &Catalog, name: ServiceName) -> Phrase {
@@ -61,7 +73,12 @@ pub(crate) fn service_rows(words: &Wording, seen: Option<&[ServiceStatus]>) -> V
 
 fn service_row(words: &Wording, name: ServiceName, status: Option<&ServiceStatus>) -> ServiceRow {
     let t = words.t;
+    let failing = status.and_then(|status| status.probe.as_ref());
+    let failing = failing.filter(|probe| !probe.works());
     let (health, state_key, state, next) = match status.map(|status| status.state) {
+        Some(ServiceState::Ready) if failing.is_some() => {
+            ("bad", "failing", t.state_failing, Some(t.next_failing))
+        }
         Some(ServiceState::Ready) => ("good", "ready", t.state_ready, None),
         Some(ServiceState::Starting) => ("warn", "starting", t.state_starting, None),
         Some(ServiceState::Backoff) => ("bad", "backoff", t.state_backoff, Some(t.next_backoff)),
@@ -73,26 +90,51 @@ fn service_row(words: &Wording, name: ServiceName, status: Option<&ServiceStatus
             Some(t.supervisor_lost_next),
         ),
     };
+    let since = status.map(|status| failing.map_or(status.since, |probe| probe.since));
     ServiceRow {
         key: name.as_str(),
         name: service_name(t, name),
         health,
         state_key,
         state,
-        since: status.map(|status| words.moment(status.since)),
+        since: since.map(|since| words.moment(since)),
         job: job(t, name),
         harm: (health == "bad").then(|| harm(t, name)),
         next,
         restarts: status.map_or(0, |status| status.restarts),
         last_exit: status
-            .and_then(|status| status.last_exit.clone())
-            .unwrap_or_else(|| t.last_exit_never.into()),
+            .and_then(|status| status.last_exit.as_ref())
+            .map_or_else(|| t.last_exit_never.into(), |exit| exit_words(t, exit)),
+        probe: status
+            .and_then(|status| status.probe.as_ref())
+            .map(|report| probe_row(words, report)),
         pid: status
             .and_then(|status| status.pid)
             .map_or_else(|| "–".into(), |pid| pid.to_string()),
         log: status.map_or_else(Vec::new, |status| {
             status.log_tail.iter().map(|line| readable(line)).collect()
         }),
+    }
+}
+
+fn probe_row(words: &Wording, report: &ProbeReport) -> ProbeRow {
+    let took = words.t.probe_took;
+    ProbeRow {
+        failure: report
+            .failure
+            .as_ref()
+            .map(|failure| failure_words(words.t, failure)),
+        at: words.moment(report.at),
+        took: took.with("n", words.duration(report.duration_ms)).into(),
+    }
+}
+
+fn exit_words(t: &Catalog, exit: &LastExit) -> String {
+    match exit {
+        LastExit::Exited { code } => t.exit_code.with("code", code).into(),
+        LastExit::Killed { signal } => t.exit_signal.with("signal", signal).into(),
+        LastExit::NotStarted { detail } => t.exit_not_started.with("detail", detail).into(),
+        LastExit::Ended { result } => t.exit_ended.with("result", result).into(),
     }
 }
 
