@@ -145,6 +145,7 @@ pub(crate) async fn boot(config: &Config) -> Result<ExitCode> {
     let http = BootOptions::new((server.address, server.http_port).into(), paths);
     let files = Arc::new(TftpFiles(Arc::clone(&http.files)));
     let mut tftp = TftpOptions::new((server.address, config.boot.tftp_port).into(), files);
+    tftp.own_address = Some(server.address.into());
     let events = http.events.clone();
     tftp.on_notice = Arc::new(move |notice| events.send(notice.into()));
 

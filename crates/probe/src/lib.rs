@@ -22,7 +22,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dess_model::host::{Paths, SnapshotReader};
+use dess_model::host::Paths;
 use dess_model::{ProbeFailure, ProbeReport, ProbeStep, ServiceName, SiteSnapshot, Timestamp};
 use tokio::time::timeout;
 
@@ -80,10 +80,14 @@ async fn probe_once(endpoints: &Endpoints, service: ServiceName) -> Result<(), P
     }
 }
 
+/// What the site snapshot tells, read anew: a probe must not go by what it read before.
 fn snapshot(endpoints: &Endpoints) -> Result<SiteSnapshot, ProbeFailure> {
-    let reader = SnapshotReader::new(endpoints.paths.snapshot());
-    let snapshot = reader.current().ok_or(ProbeFailure::NoSite)?;
-    Ok(SiteSnapshot::clone(&snapshot))
+    let text = std::fs::read(endpoints.paths.snapshot());
+    let text = text.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ProbeFailure::NotPermitted,
+        _ => ProbeFailure::NoSite,
+    })?;
+    SiteSnapshot::from_json(&text).map_err(|_| ProbeFailure::NoSite)
 }
 
 /// The address at which a service that listens on all can be reached.

@@ -142,3 +142,54 @@ impl BlockDevice for Marked {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use dess_iscsi::SessionType;
+
+    use super::*;
+
+    fn identity(peer: &str, initiator: &str) -> LoginIdentity {
+        LoginIdentity {
+            initiator_name: initiator.to_owned(),
+            target_name: Some(PROBE_TARGET.to_owned()),
+            session_type: SessionType::Normal,
+            peer: peer.parse().unwrap(),
+            portal: "10.77.0.1:3260".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_probe_disk_exists_for_this_server_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("probe-secret");
+        let disk = ProbeDisk::create(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for peer in ["10.77.0.1", "127.0.0.1", "::ffff:10.77.0.1"] {
+            let access = disk.access(&identity(peer, PROBE_INITIATOR)).unwrap();
+            let secret = access.chap.expect("CHAP is wanted").initiator.secret;
+            assert_eq!(secret, fs::read(&path).unwrap());
+        }
+        let foreign = disk.access(&identity("10.77.0.100", PROBE_INITIATOR));
+        assert_eq!(foreign, Err(LoginStatus::NotFound));
+        let other = disk.access(&identity("10.77.0.1", "iqn.2026-01.test:pc"));
+        assert_eq!(other, Err(LoginStatus::AuthorizationFailure));
+    }
+
+    #[test]
+    fn its_identity_stays_and_its_secret_is_new_at_each_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("probe-secret");
+        let first = ProbeDisk::create(&path).unwrap();
+        let second = ProbeDisk::create(&path).unwrap();
+        assert_ne!(first.secret.expose(), second.secret.expose());
+        let [one, other] = [&first, &second].map(|disk| &disk.units.system().description);
+        assert_eq!((one.naa, &one.serial), (other.naa, &other.serial));
+        let mut block = [1; 32];
+        Marked.read_at(0, &mut block).unwrap();
+        assert!(block.starts_with(PROBE_DISK_MARK) && block.ends_with(&[0; 16]));
+    }
+}

@@ -4,6 +4,7 @@ mod boot;
 mod doubt;
 mod lease;
 mod proxy;
+mod service_probe;
 
 use super::*;
 use crate::option::Options;

@@ -47,6 +47,8 @@ pub struct ServeOptions {
     pub transfers_per_peer_max: usize,
     /// Told about each transfer and about malformed input; must not block.
     pub on_notice: Arc<dyn Fn(Notice) + Send + Sync>,
+    /// The server's own address: what it fetches from itself to see whether the service works is neither told nor logged.
+    pub own_address: Option<IpAddr>,
 }
 
 /// Something that the rest of the system may want to know.
@@ -94,6 +96,7 @@ impl ServeOptions {
             transfers_max: TRANSFERS_MAX,
             transfers_per_peer_max: TRANSFERS_PER_PEER_MAX,
             on_notice: Arc::new(|_| {}),
+            own_address: None,
         }
     }
 }

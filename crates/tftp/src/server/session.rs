@@ -91,6 +91,11 @@ impl Session {
         let (peer, file) = (report.peer, &report.file);
         let Some(error) = &report.error else {
             let duration_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
+            if self.options.own_address == Some(peer) {
+                // The server's own probe, every minute.
+                tracing::debug!(file, duration_ms, "this server received {file}");
+                return false;
+            }
             tracing::info!(
                 client.address = %peer, file, bytes = report.bytes, duration_ms,
                 "{peer} received {file}"
