@@ -5,13 +5,14 @@ mod parse;
 use std::net::Ipv4Addr;
 
 use dess_model::{AddressRange, DhcpMode, MacAddr, Subnet};
-use dess_store::{StoreError, Tx};
+use dess_store::Tx;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 use serde_json::json;
 
 use super::sheet::{Plan, Wanted};
-use super::{OperationError, Operations, Result, record};
+use super::trial::Undone;
+use super::{Operations, Result, record};
 use parse::{ParseError, Statement};
 
 /// Lease time if the file names none, in seconds: that of dhcpd.
@@ -72,32 +73,7 @@ impl Operations {
             .await?
             .transact(|tx| import(tx, statements, dry_run, actor))
             .await;
-        match imported {
-            Ok(report) => {
-                self.publish().await;
-                Ok(report)
-            }
-            Err(Stopped::Tried(report)) => Ok(report),
-            Err(Stopped::Failed(error)) => Err(error),
-        }
-    }
-}
-
-/// Why the transaction of an import is undone.
-enum Stopped {
-    Tried(DhcpdReport),
-    Failed(OperationError),
-}
-
-impl From<OperationError> for Stopped {
-    fn from(error: OperationError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<StoreError> for Stopped {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
+        self.reported(imported).await
     }
 }
 
@@ -106,7 +82,7 @@ async fn import(
     statements: &[Statement],
     dry_run: bool,
     actor: &str,
-) -> std::result::Result<DhcpdReport, Stopped> {
+) -> std::result::Result<DhcpdReport, Undone<DhcpdReport>> {
     let mut found = Found::default();
     found.walk(statements, &Inherited::default());
     let known = tx.subnet_list().await?;
@@ -139,7 +115,7 @@ async fn import(
     report.left = found.left;
     report.left.sort_by_key(|left| left.line);
     if dry_run {
-        return Err(Stopped::Tried(report));
+        return Err(Undone::Reported(report));
     }
     plan.apply(&mut tx, &before).await?;
     let details = json!({

@@ -26,6 +26,7 @@ mod sheet;
 mod site;
 mod snapshots;
 mod space;
+mod trial;
 mod versions;
 mod wake;
 

@@ -4,12 +4,13 @@ mod csv;
 mod plan;
 
 use dess_model::BootPolicy;
-use dess_store::{StoreError, Tx};
+use dess_store::Tx;
 use serde::Serialize;
 use serde_json::json;
 
 use super::images::{Catalogue, default_group};
-use super::{OperationError, Operations, Result, record};
+use super::trial::Undone;
+use super::{Operations, Result, record};
 pub(super) use plan::{Plan, Wanted};
 
 /// Columns of a sheet. Only the first must be there; a field that is empty leaves the client as
@@ -92,33 +93,7 @@ impl Operations {
             .await?
             .transact(|tx| import(tx, sheet, dry_run, actor))
             .await;
-        match report {
-            Ok(report) => {
-                self.publish().await;
-                Ok(report)
-            }
-            Err(Stopped::Report(report)) => Ok(report),
-            Err(Stopped::Failed(error)) => Err(error),
-        }
-    }
-}
-
-/// Why the transaction of an import is undone.
-enum Stopped {
-    /// Something is wrong, or it was only tried.
-    Report(SheetReport),
-    Failed(OperationError),
-}
-
-impl From<OperationError> for Stopped {
-    fn from(error: OperationError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<StoreError> for Stopped {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
+        self.reported(report).await
     }
 }
 
@@ -127,7 +102,7 @@ async fn import(
     sheet: &str,
     dry_run: bool,
     actor: &str,
-) -> std::result::Result<SheetReport, Stopped> {
+) -> std::result::Result<SheetReport, Undone<SheetReport>> {
     let before = tx.client_list().await?;
     let group = default_group(&mut tx).await?.id;
     let catalogue = Catalogue::read(&mut tx).await?;
@@ -136,7 +111,7 @@ async fn import(
     plan.check(&mut tx).await?;
     let mut report = plan.report(&before);
     if dry_run || !report.problems.is_empty() {
-        return Err(Stopped::Report(report));
+        return Err(Undone::Reported(report));
     }
     plan.apply(&mut tx, &before).await?;
     let details = json!({"added": report.added, "changed": report.changed});
