@@ -4,6 +4,7 @@
 //! [`ServiceStatus`], and only one that [works](ServiceStatus::works) is *up*.
 
 mod supervised;
+mod systemd;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::supervisor::ServiceRequestError;
 use crate::supervisor::protocol::ServiceStatus;
 use crate::{NodeReply, NodeRequest};
 pub use supervised::Supervised;
+pub use systemd::Systemd;
 
 /// How long `node` may take to tell what its probes found.
 const REPORTS_WAIT: Duration = Duration::from_secs(2);
@@ -46,8 +48,7 @@ pub trait ServiceManager {
 /// # Errors
 /// If nobody runs the services here.
 pub async fn list(paths: &Paths) -> Result<Vec<ServiceStatus>, ServiceRequestError> {
-    let manager = Supervised::new(paths);
-    let (services, reports) = tokio::join!(manager.list(), reports(paths));
+    let (services, reports) = tokio::join!(of_manager(paths), reports(paths));
     let mut services = services?;
     let reports: HashMap<_, _> = reports
         .into_iter()
@@ -69,7 +70,32 @@ pub async fn restart(
     paths: &Paths,
     service: ServiceName,
 ) -> Result<ServiceStatus, ServiceRequestError> {
-    Supervised::new(paths).restart(service).await
+    match manager(paths).await {
+        Manager::Supervised(supervised) => supervised.restart(service).await,
+        Manager::Systemd(systemd) => systemd.restart(service).await,
+    }
+}
+
+/// Whoever runs the services here.
+enum Manager<'a> {
+    Supervised(Supervised<'a>),
+    Systemd(Systemd),
+}
+
+/// The supervisor if there is one in this runtime directory; else systemd, if it has our units.
+async fn manager(paths: &Paths) -> Manager<'_> {
+    let systemd = Systemd::new();
+    match paths.supervisor_control().exists() || !systemd.runs_us().await {
+        true => Manager::Supervised(Supervised::new(paths)),
+        false => Manager::Systemd(systemd),
+    }
+}
+
+async fn of_manager(paths: &Paths) -> Result<Vec<ServiceStatus>, ServiceRequestError> {
+    match manager(paths).await {
+        Manager::Supervised(supervised) => supervised.list().await,
+        Manager::Systemd(systemd) => systemd.list().await,
+    }
 }
 
 /// Probes a service, or all, now. None if `node`, which keeps what is found, does not answer.
