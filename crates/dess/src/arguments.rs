@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Up,
     /// Services, site and clients at a glance. Exit code 3 if something is abnormal.
     Status,
+    /// Look at everything and name what is wrong, with the command that mends it. Works with all services dead. Exit code 0 if
+    /// nothing is wrong, 3 if something is, 1 if it could not look.
+    Doctor(DoctorArguments),
     /// Clients: the PCs of the room.
     #[command(subcommand)]
     Client(ClientCommand),
@@ -132,6 +135,16 @@ impl Command {
                 | Self::Web { command: None }
         )
     }
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorArguments {
+    /// Mend what can be mended without loss and without disturbing a running client.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Language: ko or en [default: by LC_ALL, LC_MESSAGES, LANG].
+    #[arg(long)]
+    pub(crate) lang: Option<String>,
 }
 
 #[derive(Args)]

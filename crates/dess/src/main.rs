@@ -6,6 +6,7 @@ mod chap_file;
 mod commands;
 mod config;
 mod data_disks;
+mod doctor;
 mod limits;
 mod output;
 mod service;

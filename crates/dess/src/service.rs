@@ -111,10 +111,24 @@ fn start(paths: &Paths) -> Result<Running> {
             tracing::warn!(%error, "cannot say that the service is ready");
         }
     });
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(keep_alive(limit / 3));
+    }
     Ok(Running {
         ready,
         cancel: stop_signal()?,
     })
+}
+
+/// Tells the watchdog of systemd (`WatchdogSec=`) that tasks still get their turn.
+async fn keep_alive(every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+            tracing::debug!(%error, "cannot tell the watchdog");
+        }
+    }
 }
 
 /// Threads of `dess iscsi serve` for reads that are not in memory, and as many for flushes.

@@ -28,7 +28,7 @@ pub(crate) async fn probe(snapshot: &SiteSnapshot) -> Result<(), ProbeFailure> {
 }
 
 /// The interface's address in a network of the site.
-fn address_of(snapshot: &SiteSnapshot, interface: &str) -> Option<Ipv4Addr> {
+pub(crate) fn address_of(snapshot: &SiteSnapshot, interface: &str) -> Option<Ipv4Addr> {
     let addresses = getifaddrs().ok()?;
     let of_interface = addresses.filter(|entry| entry.interface_name == interface);
     let mut addresses = of_interface.filter_map(|entry| {
@@ -60,7 +60,7 @@ async fn discover(at: SocketAddr) -> Result<Message, ProbeFailure> {
 }
 
 /// What the firmware of a BIOS PC asks.
-fn question(xid: u32) -> Message {
+pub(crate) fn question(xid: u32) -> Message {
     let mut options = Options::default();
     options.set(code::VENDOR_CLASS, *b"PXEClient:Arch:00000:UNDI:002001");
     options.set(code::ARCHITECTURE, [0, 0]);

@@ -13,6 +13,7 @@
 
 mod boot;
 mod dhcp;
+mod foreign;
 mod http;
 mod iscsi;
 mod node;
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 use dess_model::host::Paths;
 use dess_model::{ProbeFailure, ProbeReport, ProbeStep, ServiceName, SiteSnapshot, Timestamp};
 use tokio::time::timeout;
+
+pub use foreign::{ForeignServer, foreign_dhcp_servers};
 
 /// How long one step of a probe may take: far longer than a client would like to wait.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);

@@ -30,6 +30,7 @@ use dess_node::operations::Operations;
 
 use crate::arguments::{Arguments, Command, WebCommand};
 use crate::config::Config;
+use crate::doctor;
 use crate::service;
 
 /// Exit code of `dess status`, `dess service status` and the checks if something is abnormal.
@@ -46,6 +47,7 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
     match arguments.command {
         Command::Init(setup) => init::init(&operations()?, setup, json).await,
         Command::Up => up::up(&config, &arguments.global).await,
+        Command::Doctor(arguments) => doctor::doctor(&config, &arguments, json).await,
         Command::Status => status::status(&operations()?, json).await,
         Command::Client(command) => client::client(&operations()?, command, json).await,
         Command::Group(command) => group::group(&operations()?, command, json).await,

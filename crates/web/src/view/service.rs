@@ -179,7 +179,66 @@ fn readable(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dess_model::{ProbeFailure, ProbeStep, Timestamp};
+    use jiff::tz::TimeZone;
+
     use super::*;
+    use crate::catalog::Language;
+
+    fn shown(language: Language, probe: Option<ProbeReport>) -> ServiceRow {
+        let status = ServiceStatus {
+            name: ServiceName::Boot,
+            state: ServiceState::Ready,
+            pid: Some(7),
+            since: Timestamp(0),
+            restarts: 1,
+            last_exit: Some(LastExit::Exited { code: 3 }),
+            log_tail: vec![],
+            probe,
+        };
+        let words = Wording::new(language, TimeZone::UTC, Timestamp(60_000));
+        service_row(&words, ServiceName::Boot, Some(&status))
+    }
+
+    fn silent() -> ProbeReport {
+        ProbeReport {
+            service: ServiceName::Boot,
+            failure: Some(ProbeFailure::Silent {
+                at: "10.0.0.1:69".into(),
+                limit_ms: 5000,
+                step: ProbeStep::Tftp,
+            }),
+            at: Timestamp(50_000),
+            since: Timestamp(40_000),
+            duration_ms: 5001,
+        }
+    }
+
+    #[test]
+    fn a_service_that_runs_and_does_not_work_is_bad_with_its_reason_in_the_readers_language() {
+        let row = shown(Language::Korean, Some(silent()));
+        assert_eq!((row.health, row.state_key), ("bad", "failing"));
+        let since = row.since.map(|moment| moment.ms);
+        assert_eq!(since, Some(40_000), "since the first failure");
+        let reason = row.probe.and_then(|probe| probe.failure);
+        assert_eq!(
+            reason.as_deref(),
+            Some("TFTP로 부팅 파일 받기: 10.0.0.1:69에서 5 s 안에 응답이 없습니다.")
+        );
+        assert_eq!(row.last_exit, "종료 코드 3로 끝남");
+        let row = shown(Language::English, Some(silent()));
+        assert_eq!(row.last_exit, "Ended with exit code 3");
+    }
+
+    #[test]
+    fn a_service_that_works_or_was_not_probed_yet_is_good() {
+        let works = ProbeReport {
+            failure: None,
+            ..silent()
+        };
+        assert_eq!(shown(Language::English, Some(works)).health, "good");
+        assert_eq!(shown(Language::English, None).health, "good");
+    }
 
     #[test]
     fn a_log_line_loses_its_terminal_colours() {
