@@ -294,55 +294,15 @@ pub enum ImportError {
         /// Why, for people.
         reason: String,
     },
-    /// The store cannot be written.
-    #[error("cannot {action} {path}")]
-    Store {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The version exists already, or another import makes it.
-    #[error("version {version} exists already or is being imported")]
-    Exists {
-        /// The version.
-        version: VersionRef,
-    },
+    /// The store cannot be written, or the version exists or is being made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The caller asked to stop.
     #[error("the import was cancelled")]
     Cancelled,
 }
 
-impl From<BuildError> for ImportError {
-    fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Store {
-                action,
-                path,
-                source,
-            } => Self::Store {
-                action,
-                path,
-                source,
-            },
-            BuildError::Exists { version } => Self::Exists { version },
-        }
-    }
-}
-
 impl ImportError {
-    pub(crate) fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Store {
-            action,
-            path,
-            source,
-        }
-    }
-
     pub(crate) fn source(path: &Path, offset: u64) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Source {

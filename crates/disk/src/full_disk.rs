@@ -286,7 +286,7 @@ fn an_import_into_a_full_pool_leaves_nothing_and_works_later() {
         request.source.format = Some(crate::ImageFormat::Raw);
         let error = import(&request, &mut |_| {}, &|| false).unwrap_err();
         assert!(
-            matches!(error, ImportError::Store { .. }) && full_cause(&error),
+            matches!(error, ImportError::Build(_)) && full_cause(&error),
             "{error}"
         );
         assert!(!room.version_dir(2).exists());
@@ -336,7 +336,7 @@ fn a_publication_and_a_flattening_in_a_full_pool_leave_what_was_there() {
         let error = flatten(&room.path("images"), version_ref(2), &mut |_| {}, &|| false);
         let error = error.unwrap_err();
         assert!(
-            matches!(error, LayerError::Store { .. }) && full_cause(&error),
+            matches!(error, LayerError::Build(_)) && full_cause(&error),
             "{error}"
         );
         let version = Version::open(&room.version_dir(2)).unwrap();

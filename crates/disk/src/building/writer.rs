@@ -11,7 +11,7 @@ use crate::BLOCK_BYTES;
 use crate::block_map::{WORD_BLOCKS, Word};
 use crate::files::StoreFile;
 use crate::map_file::{MapHeader, MapKind};
-use crate::version::{CHUNK_BYTES, DATA_FILE, ImageSum, Manifest, Sums};
+use crate::version::{CHUNK_BYTES, DATA_FILE, ImageSum, Manifest, Sums, chunk_sum};
 
 const ZERO_BLOCK: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 /// Words of the map that a chunk has.
@@ -98,7 +98,7 @@ impl DataWriter {
         }
         Ok(Piece::Chunk {
             length: bytes.len() as u64,
-            crc: crc32c::crc32c(bytes),
+            crc: chunk_sum(bytes),
             words,
         })
     }

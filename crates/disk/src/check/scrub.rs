@@ -8,7 +8,9 @@ use super::Fault;
 use crate::block_map::WORD_BLOCKS;
 use crate::device::{BLOCK_BYTES, BlockRead};
 use crate::error::VersionError;
-use crate::version::{CHUNK_BYTES, DATA_FILE, Sums, Version, read_map, version_directory};
+use crate::version::{
+    CHUNK_BYTES, DATA_FILE, Sums, Version, chunk_sum, read_map, version_directory,
+};
 
 /// One pass over the MiB of disk in which a layer holds a block. What it does not hold is compared where it lies, in a layer
 /// below: over all versions, every block is read once.
@@ -75,7 +77,7 @@ impl LayerScrub {
         let buffer = &mut self.buffer[..length as usize];
         let problem = match self.open.read_passing(offset, buffer) {
             Err(error) => Some(format!("it cannot be read: {error}")),
-            Ok(()) if self.sums.chunks.get(chunk as usize) != Some(&crc32c::crc32c(buffer)) => {
+            Ok(()) if self.sums.chunks.get(chunk as usize) != Some(&chunk_sum(buffer)) => {
                 Some("the content is not what was written (wrong checksum)".to_owned())
             }
             Ok(()) => None,

@@ -13,7 +13,7 @@ use dess_model::{Timestamp, VersionRef};
 use tracing::info;
 
 use crate::building::checkpoint::{self, Checkpoints};
-use crate::building::{Building, DataWriter, Purpose, VersionWriter, sync_names};
+use crate::building::{BuildError, Building, DataWriter, Purpose, VersionWriter, sync_names};
 use crate::error::ImportError;
 use crate::files;
 use crate::format::{Chain, ImageFormat};
@@ -75,10 +75,9 @@ pub fn import(
     let target = version_directory(&request.images, request.version);
     if target.exists() {
         // The one that published it may have died before the name was durable.
-        sync_names(&target).map_err(ImportError::store("sync", &target))?;
-        return Err(ImportError::Exists {
-            version: request.version,
-        });
+        sync_names(&target).map_err(BuildError::store("sync", &target))?;
+        let version = request.version;
+        return Err(BuildError::Exists { version }.into());
     }
     let building = Building::begin(&request.images, request.version, Purpose::Import)?;
     let manifest = match copy_source(request, &building, progress, cancelled) {
@@ -115,7 +114,7 @@ fn copy_source(
     building.empty(None)?;
     let unpacked = building.path().join(UNPACKED_FILE);
     if unpacked.exists() {
-        files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
+        files::remove_file(&unpacked).map_err(BuildError::store("remove", &unpacked))?;
     }
     let read = stream.progress();
     let mut throttle = Throttle::new(progress, read.total());
@@ -124,7 +123,7 @@ fn copy_source(
     let image = Chain::open(&unpacked, Some(stream.format()))?;
     let manifest = copy_image(request, &image, building, progress, cancelled);
     drop(image);
-    files::remove_file(&unpacked).map_err(ImportError::store("remove", &unpacked))?;
+    files::remove_file(&unpacked).map_err(BuildError::store("remove", &unpacked))?;
     manifest
 }
 
@@ -191,7 +190,7 @@ fn copy_stream(
     let mut writer = VersionWriter::new(request.version);
     let on_piece = &mut |_: &VersionWriter| {
         throttle.done(read.taken());
-        keep_reserve(building.path())
+        Ok(keep_reserve(building.path())?)
     };
     copy(&mut stream, None, &data, &mut writer, on_piece, cancelled)?;
     if writer.offset() == 0 {
@@ -218,7 +217,7 @@ fn finish(
     let size_bytes = writer.offset();
     data.extend(size_bytes)?;
     let read = |offset, buffer: &mut [u8]| data.reader().read_exact_at(buffer, offset);
-    let seen = lint(size_bytes, &read).map_err(ImportError::store("read", data.path()))?;
+    let seen = lint(size_bytes, &read).map_err(BuildError::store("read", data.path()))?;
     let about = Manifest {
         format: MANIFEST_FORMAT,
         version: request.version,
@@ -239,8 +238,8 @@ fn finish(
 }
 
 /// An import leaves to the server itself what clients' writes leave to it.
-fn keep_reserve(directory: &Path) -> Result<(), ImportError> {
-    space::keep_reserve(directory).map_err(ImportError::store("write", directory))
+fn keep_reserve(directory: &Path) -> Result<(), BuildError> {
+    space::keep_reserve(directory).map_err(BuildError::store("write", directory))
 }
 
 fn name_of(path: &Path) -> String {

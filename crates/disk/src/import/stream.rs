@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::copy::{Feed, Task};
 use crate::BLOCK_BYTES;
+use crate::building::BuildError;
 use crate::error::ImportError;
 use crate::files::StoreFile;
 use crate::format::{ImageFormat, detect_start};
@@ -168,7 +169,7 @@ impl Stream {
     }
 
     fn unpack_all(&mut self, into: &Path) -> Result<(), ImportError> {
-        let file = StoreFile::create_new(into).map_err(ImportError::store("create", into))?;
+        let file = StoreFile::create_new(into).map_err(BuildError::store("create", into))?;
         let mut buffer = vec![0; UNPACK_BYTES];
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -183,12 +184,13 @@ impl Stream {
             for (at, block) in (start..).step_by(BLOCK_BYTES as usize).zip(blocks) {
                 if block.iter().any(|&byte| byte != 0) {
                     file.write_all_at(block, at)
-                        .map_err(ImportError::store("write", into))?;
+                        .map_err(BuildError::store("write", into))?;
                 }
             }
         }
-        file.set_len(self.given)
-            .map_err(ImportError::store("extend", into))
+        Ok(file
+            .set_len(self.given)
+            .map_err(BuildError::store("extend", into))?)
     }
 
     /// Reads until the buffer is full or the stream ends.

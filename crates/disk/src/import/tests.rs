@@ -333,7 +333,10 @@ fn a_crashed_import_is_invisible_and_cleaned_but_a_running_one_is_not() {
         assert!(!room.version_dir(1).exists());
         cleaned.set(Some(clean_unfinished(&room.path("images")).unwrap()));
         let second = run(&room, 1, &path);
-        assert!(matches!(second, Err(ImportError::Exists { .. })));
+        assert!(matches!(
+            second,
+            Err(ImportError::Build(BuildError::Exists { .. }))
+        ));
         false
     })
     .unwrap();
@@ -354,7 +357,7 @@ fn a_version_is_never_replaced() {
     fs::write(room.path("other"), [1; 4096]).unwrap();
     assert!(matches!(
         run(&room, 1, &room.path("other")),
-        Err(ImportError::Exists { .. })
+        Err(ImportError::Build(BuildError::Exists { .. }))
     ));
     assert!(read_all(&Version::open(&room.version_dir(1)).unwrap()) == bytes);
 }
@@ -382,7 +385,7 @@ fn a_full_disk_is_reported_as_such() {
         .unwrap();
     assert!(unmounted.success());
     match result {
-        Err(ImportError::Store { source, .. }) => {
+        Err(ImportError::Build(BuildError::Store { source, .. })) => {
             assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         }
         other => panic!("{other:?}"),

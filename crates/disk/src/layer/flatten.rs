@@ -8,7 +8,9 @@ use tracing::info;
 
 use super::LayerError;
 use crate::building::checkpoint::{self, Checkpoints};
-use crate::building::{Building, DataWriter, Piece, Purpose, VersionWriter, sync_names};
+use crate::building::{
+    BuildError, Building, DataWriter, Piece, Purpose, VersionWriter, sync_names,
+};
 use crate::device::BlockRead;
 use crate::error::VersionError;
 use crate::progress::{Progress, Throttle};
@@ -34,7 +36,7 @@ pub fn flatten(
     let layered = Version::open(&directory).map_err(LayerError::version(version))?;
     if layered.manifest().parent.is_none() {
         // Who flattened it may have died before the exchange was durable; the parents may go after this.
-        sync_names(&directory).map_err(LayerError::store("sync", &directory))?;
+        sync_names(&directory).map_err(BuildError::store("sync", &directory))?;
         return Ok(layered.manifest().clone());
     }
     let building = Building::begin(images, version, Purpose::Flatten)?;
@@ -126,6 +128,6 @@ fn copy_chunk(
     }
     let chunk = &mut buffer[..length as usize];
     let read = layered.read_at(offset, chunk);
-    read.map_err(LayerError::store("read for", data.path()))?;
+    read.map_err(BuildError::store("read for", data.path()))?;
     Ok(writer.add(data.write_chunk(offset, chunk)?))
 }

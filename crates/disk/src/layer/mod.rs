@@ -6,9 +6,6 @@ mod flatten;
 mod publish;
 mod remove;
 
-use std::io;
-use std::path::{Path, PathBuf};
-
 use dess_model::VersionRef;
 
 pub(crate) use difference::chunks_between;
@@ -23,17 +20,9 @@ use crate::error::{DiskError, VersionError};
 /// A version that was not made, made whole or removed. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// The store cannot be read or written.
-    #[error("cannot {action} {path}")]
-    Store {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
+    /// The store cannot be read or written, or the number is taken.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The version that is worked on, or its parent, cannot be used.
     #[error("the version {version} cannot be used")]
     Version {
@@ -46,44 +35,12 @@ pub enum LayerError {
     /// The sealed overlay cannot be used.
     #[error("what the maintenance client wrote cannot be used")]
     Overlay(#[from] DiskError),
-    /// The number is taken, or another process works on it.
-    #[error("version {version} exists already or is being made")]
-    Exists {
-        /// Which.
-        version: VersionRef,
-    },
     /// The caller asked to stop.
     #[error("it was cancelled")]
     Cancelled,
 }
 
-impl From<BuildError> for LayerError {
-    fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Store {
-                action,
-                path,
-                source,
-            } => Self::Store {
-                action,
-                path,
-                source,
-            },
-            BuildError::Exists { version } => Self::Exists { version },
-        }
-    }
-}
-
 impl LayerError {
-    fn store(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Store {
-            action,
-            path,
-            source,
-        }
-    }
-
     fn version(version: VersionRef) -> impl FnOnce(VersionError) -> Self {
         move |source| Self::Version { version, source }
     }

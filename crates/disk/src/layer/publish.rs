@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use dess_model::{Timestamp, VersionRef};
@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::LayerError;
 use crate::block_map::{BlockMap, Word};
-use crate::building::{Building, Purpose, sync_names};
+use crate::building::{BuildError, Building, Purpose, sync_names};
 use crate::data_file::DataFile;
 use crate::device::{BLOCK_BYTES, BlockRead};
 use crate::error::DiskError;
@@ -20,7 +20,7 @@ use crate::map_file::MapEnd;
 use crate::overlay::{self, OverlayDescriptor};
 use crate::progress::{Progress, Throttle};
 use crate::version::{
-    CHUNK_BYTES, DATA_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest, OverlaySource, Version,
+    CHUNK_BYTES, DATA_FILE, MANIFEST_FORMAT, MAP_FILE, Manifest, OverlaySource, Version, chunk_sum,
     combine_sums, find_layer, version_directory,
 };
 
@@ -63,14 +63,14 @@ pub fn publish(
     };
     let images = &request.images;
     let made = find_layer(images, base.image, sealed.source.layer);
-    if let Some(made) = made.map_err(LayerError::store("read", images))? {
+    if let Some(made) = made.map_err(BuildError::store("read", images))? {
         // Who published it may have died before the name was durable.
         let directory = version_directory(images, made.version);
-        sync_names(&directory).map_err(LayerError::store("sync", &directory))?;
+        sync_names(&directory).map_err(BuildError::store("sync", &directory))?;
         return Ok(made);
     }
     if request.number <= base.number || version_directory(images, version).exists() {
-        return Err(LayerError::Exists { version });
+        return Err(BuildError::Exists { version }.into());
     }
     let parent =
         Version::open(&version_directory(images, base)).map_err(LayerError::version(base))?;
@@ -199,13 +199,14 @@ fn sums(
     let mut throttle = Throttle::new(progress, changed.len() as u64 * CHUNK_BYTES);
     let threads =
         std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
-    let share = changed.len().div_ceil(threads).max(1);
+    let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let (done, results) = mpsc::channel();
     let outcome = std::thread::scope(|scope| {
-        for part in changed.chunks(share) {
+        for _ in 0..threads {
             let (done, stop) = (done.clone(), &stop);
-            scope.spawn(move || sum_chunks(sealed, parent, part, stop, &done));
+            let claim = || changed.get(next.fetch_add(1, Ordering::Relaxed)).copied();
+            scope.spawn(move || sum_chunks(sealed, parent, &claim, stop, &done));
         }
         drop(done);
         let mut count = 0;
@@ -234,24 +235,22 @@ type Summed = (u64, Result<u32, LayerError>);
 fn sum_chunks(
     sealed: &Sealed,
     parent: &Version,
-    chunks: &[u64],
+    claim: &dyn Fn() -> Option<u64>,
     stop: &AtomicBool,
     done: &mpsc::Sender<Summed>,
 ) {
     let mut buffer = vec![0; CHUNK_BYTES as usize];
-    for &chunk in chunks {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
+    while !stop.load(Ordering::Relaxed)
+        && let Some(chunk) = claim()
+    {
         let offset = chunk * CHUNK_BYTES;
         let length = (parent.size_bytes() - offset).min(CHUNK_BYTES);
         let part = &mut buffer[..length as usize];
         let read = sealed.read(parent, offset, part);
-        let crc = read.map(|()| crc32c::crc32c(part));
-        let crc = crc.map_err(|source| LayerError::Store {
-            action: "read",
-            path: PathBuf::from(format!("byte {offset} of the disk")),
-            source,
+        let crc = read.map(|()| chunk_sum(part));
+        let crc = crc.map_err(|source| {
+            let place = PathBuf::from(format!("byte {offset} of the disk"));
+            BuildError::store("read", &place)(source).into()
         });
         // The receiver goes away first only if it has seen an error.
         if done.send((chunk, crc)).is_err() {
@@ -281,7 +280,7 @@ fn copy_blocks(
                 }
                 let end = range.end.min(range.start + CHUNK_BYTES);
                 copy_range(&sealed.data, &to, range.start..end)
-                    .map_err(LayerError::store("copy to", &path))?;
+                    .map_err(BuildError::store("copy to", &path))?;
                 range.start = end;
             }
         }

@@ -7,7 +7,7 @@ use dess_model::VersionRef;
 use tracing::info;
 
 use super::LayerError;
-use crate::building::DELETE_PREFIX;
+use crate::building::{BuildError, DELETE_PREFIX};
 use crate::files::{self, sync_parent};
 use crate::version::version_directory;
 
@@ -26,22 +26,22 @@ pub fn remove_version(images: &Path, version: VersionRef) -> Result<(), LayerErr
         // Who renamed it may have died before that was durable.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match path.parent().is_some_and(Path::exists) {
-                true => sync_parent(&path).map_err(LayerError::store("sync", &path)),
+                true => Ok(sync_parent(&path).map_err(BuildError::store("sync", &path))?),
                 false => Ok(()),
             };
         }
-        Err(error) => return Err(LayerError::store("rename", &path)(error)),
+        Err(error) => return Err(BuildError::store("rename", &path)(error).into()),
     }
-    sync_parent(&path).map_err(LayerError::store("sync", &path))?;
+    sync_parent(&path).map_err(BuildError::store("sync", &path))?;
     remove_tree(&doomed)?;
     info!(%version, "removed version {version}");
     Ok(())
 }
 
-fn remove_tree(path: &Path) -> Result<(), LayerError> {
+fn remove_tree(path: &Path) -> Result<(), BuildError> {
     match files::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(LayerError::store("remove", path)(error))
+            Err(BuildError::store("remove", path)(error))
         }
         _ => Ok(()),
     }

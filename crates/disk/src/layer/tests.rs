@@ -1,5 +1,7 @@
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dess_model::BootPolicy;
@@ -171,7 +173,10 @@ fn a_failed_publication_leaves_the_maintenance_as_it_was() {
         ..request
     };
     let taken = publish(&taken, &mut |_| {}, &|| false);
-    assert!(matches!(taken, Err(LayerError::Exists { .. })));
+    assert!(matches!(
+        taken,
+        Err(LayerError::Build(BuildError::Exists { .. }))
+    ));
     let image = room.version_dir(1).parent().unwrap().to_owned();
     assert_eq!(
         fs::read_dir(image).unwrap().count(),

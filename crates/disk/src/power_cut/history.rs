@@ -15,8 +15,8 @@ use crate::files::simulated::{Journal, Random};
 use crate::files::watch::Recording;
 use crate::testing::{Room, disk_id, read_all, version_ref};
 use crate::{
-    BlockDevice, Disk, DiskError, DiskSpec, DiskStore, ImageFormat, ImportError, Manifest, flatten,
-    import, overlays_in_use, publish, remove_version,
+    BlockDevice, BuildError, Disk, DiskError, DiskSpec, DiskStore, ImageFormat, ImportError,
+    Manifest, flatten, import, overlays_in_use, publish, remove_version,
 };
 
 /// The last but one is volatile, the last one a maintenance client's, the others are persistent.
@@ -355,7 +355,7 @@ impl<'a> Player<'a> {
         request.source.format = Some(ImageFormat::Raw);
         match import(&request, &mut |_| {}, &|| false) {
             // It was made by one that was killed before it could say so.
-            Ok(_) | Err(ImportError::Exists { .. }) => {}
+            Ok(_) | Err(ImportError::Build(BuildError::Exists { .. })) => {}
             Err(error) => panic!("{error:?}"),
         }
         self.world.add_version(version, content);

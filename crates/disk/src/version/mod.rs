@@ -14,7 +14,7 @@ use dess_model::{ImageId, LayerId, Timestamp, VersionRef};
 
 pub use manifest::{MANIFEST_FORMAT, Manifest, OverlaySource, SourceInfo};
 use resolved::Resolved;
-pub(crate) use sums::{CHUNK_BYTES, ImageSum, combine_sums};
+pub(crate) use sums::{CHUNK_BYTES, ImageSum, chunk_sum, combine_sums};
 pub use sums::{Sums, SumsDecodeError};
 
 use crate::block_map::{BlockMap, Word};

@@ -93,6 +93,13 @@ impl Sums {
     }
 }
 
+/// CRC-32C of a piece of a disk. Of long pieces `crc-fast` makes it several times as fast as `crc32c` where the processor multiplies
+/// polynomials in wide registers; publishing is little else.
+pub(crate) fn chunk_sum(piece: &[u8]) -> u32 {
+    // A CRC-32 has no upper half.
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, piece) as u32
+}
+
 /// Checksum of a disk of `size_bytes` from those of its chunks.
 pub(crate) fn combine_sums(chunks: &[u32], size_bytes: u64) -> u32 {
     let mut image = ImageSum::default();
@@ -126,7 +133,7 @@ impl Default for ImageSum {
 impl ImageSum {
     /// Adds a piece; returns its own checksum.
     pub(crate) fn push(&mut self, piece: &[u8]) -> u32 {
-        let crc = crc32c::crc32c(piece);
+        let crc = chunk_sum(piece);
         self.join(crc, piece.len());
         crc
     }

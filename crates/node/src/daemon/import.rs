@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dess_disk::{
-    BLOCK_BYTES, ImportError, ImportRequest, ImportSource, Manifest, version_directory,
+    BLOCK_BYTES, BuildError, ImportError, ImportRequest, ImportSource, Manifest, version_directory,
 };
 use dess_model::{ImageId, Timestamp, VersionRef};
 use dess_store::{ImageRecord, JobRecord, StoreError, Tx, VersionRecord};
@@ -62,7 +62,9 @@ pub(super) async fn run(
             work::discard(&shared.paths.images(), version);
             Outcome::Cancelled
         }
-        Ok(Err(error @ ImportError::Exists { .. })) => adopt(&directory, job, &error),
+        Ok(Err(error @ ImportError::Build(BuildError::Exists { .. }))) => {
+            adopt(&directory, job, &error)
+        }
         Ok(Err(error)) => Outcome::Failed(chain(&error)),
         Err(error) => Outcome::Failed(format!("the import died: {error}")),
     }
