@@ -4,18 +4,20 @@ mod ahead;
 mod recording;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dess_disk::{BootProfile, Note, Version};
-use dess_model::{BootProfileStatus, DiskId, VersionRef};
+use dess_disk::{BootProfile, Note, Version, version_directory};
+use dess_model::{BootProfileStatus, DiskId, ImageId, VersionRef};
 
 use ahead::Done;
 pub(crate) use recording::Recording;
 
 use crate::engine::DiskPool;
 use crate::service::{Service, on_thread};
+use crate::site::Site;
 
 /// A version that was read ahead is not looked at again for so long: all PCs of a room are switched on together.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -148,6 +150,24 @@ impl BootProfiles {
         Note::new(self.directory.join(name))
     }
 
+    /// Removes what is known of versions that are not in the store any more.
+    fn forget_removed(&self, images: &Path) {
+        let is_gone = |version| !version_directory(images, version).exists();
+        let mut versions = lock(&self.versions);
+        versions.retain(|&version, _| !is_gone(version));
+        let Ok(listing) = std::fs::read_dir(&self.directory) else {
+            return;
+        };
+        for entry in listing.flatten() {
+            let version = entry.file_name().to_str().and_then(version_of);
+            if version.is_some_and(is_gone)
+                && let Err(error) = std::fs::remove_file(entry.path())
+            {
+                tracing::warn!(%error, "the boot profile {} of a removed version stays", entry.path().display());
+            }
+        }
+    }
+
     fn note_ahead(&self, profile: &BootProfile, done: &Done) {
         let version = profile.version();
         let mut versions = lock(&self.versions);
@@ -210,19 +230,43 @@ pub(crate) fn read_ahead(
     });
 }
 
-/// Adds boots to their profiles as their time is over. Runs until dropped.
+/// Adds boots to their profiles as their time is over, and removes those of removed versions. Runs until dropped.
 pub(crate) async fn follow(service: &Arc<Service>) {
     let Some(profiles) = service.profiles() else {
         return std::future::pending().await;
     };
+    let Site::Room(room) = service.site.as_ref() else {
+        return std::future::pending().await;
+    };
+    let images = room.paths.images();
     let every = (profiles.window / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+    let mut finished: Vec<Arc<Recording>> = Vec::new();
     loop {
-        tokio::time::sleep(every).await;
-        for recording in profiles.finished(Instant::now()) {
-            let profiles = Arc::clone(profiles);
-            on_thread(move || profiles.add(&recording)).await;
+        let (profiles_now, images) = (Arc::clone(profiles), images.clone());
+        on_thread(move || {
+            for recording in &finished {
+                profiles_now.add(recording);
+            }
+            profiles_now.forget_removed(&images);
+        })
+        .await;
+        loop {
+            tokio::time::sleep(every).await;
+            finished = profiles.finished(Instant::now());
+            if !finished.is_empty() {
+                break;
+            }
         }
     }
+}
+
+/// The version of a file name that [`BootProfiles::note`] made.
+fn version_of(name: &str) -> Option<VersionRef> {
+    let (image, number) = name.split_once('-')?;
+    Some(VersionRef {
+        image: ImageId::from_str(image).ok()?,
+        number: number.parse().ok()?,
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

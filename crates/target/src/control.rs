@@ -390,8 +390,7 @@ pub(crate) async fn follow_snapshot(service: &Arc<Service>) {
         revision = Some(snapshot.revision);
         service.accounts.follow(Instant::now(), &snapshot);
         for client in &snapshot.clients {
-            let data = client.data_disks.iter().map(|data| data.disk.id);
-            for disk in std::iter::once(client.disk.id).chain(data) {
+            for disk in snapshot.disks_of(client) {
                 room.store.limit(disk, client.overlay_limits);
             }
         }

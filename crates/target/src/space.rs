@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use dess_disk::DiskError;
 use dess_model::{
-    ClientId, ControlError, DiskId, Forecast, LoginKind, PoolFigures, PoolLevel, PoolSettings,
-    PoolStatus, TargetReply, Timestamp, WRITE_RATE_MIN,
+    ClientEntry, ClientId, ControlError, DiskId, Forecast, LoginKind, PoolFigures, PoolLevel,
+    PoolSettings, PoolStatus, TargetReply, Timestamp, WRITE_RATE_MIN,
 };
 use dess_scsi::Sense;
 
@@ -168,38 +168,59 @@ fn tell(level: PoolLevel, before: PoolLevel, pool: &PoolFigures) {
     }
 }
 
-/// Tells the systems of clients whose overlay has grown above its soft limit.
+/// Tells the systems of clients of which an overlay has grown above the soft limit.
 fn follow_soft_limits(service: &Service, room: &Room, over: &mut HashSet<DiskId>) {
     let Some(snapshot) = room.snapshots.current() else {
         return;
     };
     for client in &snapshot.clients {
-        let disk = client.disk.id;
         let Some(soft_bytes) = client.overlay_limits.soft_bytes else {
-            over.remove(&disk);
+            for disk in snapshot.disks_of(client) {
+                over.remove(&disk);
+            }
             continue;
         };
-        let Some(fill) = room.store.fill(disk) else {
-            continue;
-        };
-        if fill.allocated_bytes < soft_bytes - soft_bytes / SOFT_HYSTERESIS_PART {
-            over.remove(&disk);
-        } else if fill.allocated_bytes >= soft_bytes && over.insert(disk) {
-            tracing::warn!(
-                client.id = %client.id,
-                overlay_bytes = fill.allocated_bytes,
-                soft_bytes,
-                "the overlay of {} is larger than its soft limit",
-                client.name
-            );
-            // Firmware would take it for a failed read.
-            let systems = service.sessions.matching(|session| {
-                session.client == Some(client.id) && session.kind == LoginKind::Os
-            });
-            for session in systems {
-                session.add_attention(0, Sense::SOFT_THRESHOLD);
+        for disk in snapshot.disks_of(client) {
+            let Some(fill) = room.store.fill(disk) else {
+                continue;
+            };
+            if fill.allocated_bytes < soft_bytes - soft_bytes / SOFT_HYSTERESIS_PART {
+                over.remove(&disk);
+            } else if fill.allocated_bytes >= soft_bytes && over.insert(disk) {
+                tell_soft_limit(service, client, disk, (fill.allocated_bytes, soft_bytes));
             }
         }
+    }
+}
+
+/// Tells the systems of one client of one of its disks.
+fn tell_soft_limit(
+    service: &Service,
+    client: &ClientEntry,
+    disk: DiskId,
+    (overlay_bytes, soft_bytes): (u64, u64),
+) {
+    tracing::warn!(
+        client.id = %client.id,
+        disk.id = %disk,
+        overlay_bytes,
+        soft_bytes,
+        "an overlay of {} is larger than its soft limit",
+        client.name
+    );
+    let data = client.data_disks.iter();
+    let data = data.map(|data| (data.disk.id, data.lun));
+    let lun = std::iter::once((client.disk.id, 0))
+        .chain(data)
+        .find_map(|(id, lun)| (id == disk).then_some(lun));
+    // A data disk that the client is not given any more has no one to tell.
+    let Some(lun) = lun else { return };
+    // Firmware would take it for a failed read.
+    let systems = service
+        .sessions
+        .matching(|session| session.client == Some(client.id) && session.kind == LoginKind::Os);
+    for session in systems {
+        session.add_attention(lun, Sense::SOFT_THRESHOLD);
     }
 }
 

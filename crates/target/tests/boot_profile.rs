@@ -95,14 +95,25 @@ fn what_boots_read_is_read_ahead_for_the_next_one() {
     // Not in memory, as the temporary directory may be.
     let site = Site::new_in(Path::new("/var/tmp"));
     let start = || site.start_with(|options| options.boot_window = WINDOW);
+    let file = data_file(&site);
+    let removed = site
+        .paths
+        .boot_profiles()
+        .join(format!("{}-7", "3".repeat(32)));
+    std::fs::create_dir_all(site.paths.boot_profiles()).unwrap();
+    std::fs::write(&removed, "of a version that is gone").unwrap();
     let running = start();
+    wait_for("the profile of a removed version is removed", || {
+        (!removed.exists()).then_some(())
+    });
+    forget(&file);
     boot(&running, &site, 1);
     let first = after_boots(&running, &site, 1);
+    assert!(first.reads_from_storage > 0, "{first:?}");
     assert_eq!((first.units_read, first.units_predicted), (4, 0));
     assert_eq!(first.profile_bytes, 4 * UNIT_BYTES);
     running.stop();
 
-    let file = data_file(&site);
     let running = start();
     forget(&file);
     let client = client_id(2);
