@@ -20,9 +20,6 @@ use crate::{StoreError, migration};
 
 /// Connections of one process.
 const CONNECTIONS_MAX: u32 = 4;
-/// Rows that the thread that reads them may be ahead of the task that takes them: with few, the two
-/// wake each other for every handful of a long list.
-const ROW_BUFFER: usize = 2048;
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a task waits for a free connection.
@@ -63,7 +60,6 @@ impl SqliteFile {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
-            .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
         let open_failed = |source| open_failed(path, source);
         let mut watch = SqliteConnection::connect_with(&options)

@@ -120,16 +120,8 @@ pub async fn serve(
         cancel.clone(),
         expected::tell(Arc::clone(&shared), expected_out),
     ));
-    tasks.spawn(until(
-        cancel.clone(),
-        forget::run(Arc::clone(&shared), retention),
-    ));
-    let scrub = scrub::run(Arc::clone(&shared), scrub);
-    tasks.spawn(until(cancel.clone(), scrub));
-    tasks.spawn(until(
-        cancel.clone(),
-        backup::back_up_daily(Arc::clone(&shared), backups_kept),
-    ));
+    let housekeeping = keep_house(Arc::clone(&shared), retention, scrub, backups_kept);
+    tasks.spawn(until(cancel.clone(), housekeeping));
     let probes = Arc::new(Probes::new(probed));
     let watched = probes::run(Arc::clone(&shared), Arc::clone(&probes));
     tasks.spawn(until(cancel.clone(), watched));
@@ -151,6 +143,20 @@ pub async fn serve(
         path: events,
         source,
     })
+}
+
+/// What is done now and then: old history goes, versions are scrubbed, the database is backed up.
+async fn keep_house(
+    shared: Arc<Shared>,
+    retention: Retention,
+    scrub: ScrubOptions,
+    backups_kept: u32,
+) {
+    tokio::join!(
+        forget::run(Arc::clone(&shared), retention),
+        scrub::run(Arc::clone(&shared), scrub),
+        backup::back_up_daily(Arc::clone(&shared), backups_kept),
+    );
 }
 
 fn create(directory: &Path) -> Result<(), ServeError> {
