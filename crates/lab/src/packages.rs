@@ -45,6 +45,7 @@ const NEEDED: &[(&str, &str)] = &[
     // The names of ports, which atftp asks for.
     ("/etc/services", "netbase"),
     ("/usr/bin/curl", "curl"),
+    ("/usr/bin/systemd-analyze", "systemd"),
     ("/usr/bin/iscsi-test-cu", "libiscsi-bin"),
     ("/usr/sbin/perfdhcp", "kea-admin"),
     ("/usr/bin/c++", "g++"),
