@@ -7,6 +7,7 @@ mod supervised;
 mod systemd;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use dess_model::host::{Paths, RequestError, request};
@@ -128,6 +129,10 @@ async fn reports(paths: &Paths) -> Vec<ProbeReport> {
             limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
             step: ProbeStep::Control,
         },
+        // It was never bound here: whoever runs the services tells whether the daemon does.
+        Err(RequestError::Connect { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Vec::new();
+        }
         Err(RequestError::Connect { .. }) => ProbeFailure::Refused { at },
         Err(error @ (RequestError::Io { .. } | RequestError::Malformed { .. })) => {
             ProbeFailure::Broken {

@@ -47,6 +47,9 @@ async fn a_daemon_that_does_not_answer_is_found_by_whoever_asks() {
         state: directory.path().into(),
         runtime: directory.path().into(),
     };
+    assert_eq!(reports(&paths).await, [], "no daemon, no finding");
+    // What a dead process leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(paths.node_control()).unwrap());
     let reports = reports(&paths).await;
     let failure = reports[0].failure.as_ref();
     assert_eq!(reports[0].service, ServiceName::Node);

@@ -75,6 +75,7 @@ const PAGES: &[(&str, &[&str])] = &[
             "POST /images/default",
             "POST /images/import",
             "POST /jobs/{id}/cancel",
+            "POST /services/{name}/probe",
             "POST /services/{name}/restart",
         ],
     ),

@@ -96,7 +96,7 @@ async fn a_restart_is_asked_for_then_done_and_audited() {
     let mut hall = Hall::logged_in().await;
     let statuses = play_supervisor(&hall, Some(ServiceName::Iscsi));
     let page = hall.get("/services/iscsi").await.text;
-    assert!(page.contains("was killed by SIGKILL") && page.contains("listening on 10.77.0.1:3260"));
+    assert!(page.contains("Killed by SIGKILL") && page.contains("listening on 10.77.0.1:3260"));
     assert!(!page.contains('\u{1b}'), "no terminal colours");
     let ask = hall.get("/services/iscsi/restart").await.text;
     assert!(
