@@ -176,7 +176,7 @@ impl Tx {
         self.execute("change a client", statement).await.map(drop)
     }
 
-    /// Removes a client with its boot attempts and its choice of data disks.
+    /// Removes a client with its boot attempts, its choice of data disks and its place in the room.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -191,6 +191,7 @@ impl Tx {
         let attempts = query("DELETE FROM boot_attempts WHERE client_id = ?").bind(text.clone());
         self.execute("remove boot attempts", attempts).await?;
         self.data_disks_delete_of(id).await?;
+        self.seat_place_delete(id).await?;
         let client = query("DELETE FROM clients WHERE id = ?").bind(text);
         self.execute("remove a client", client).await.map(drop)
     }

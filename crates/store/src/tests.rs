@@ -65,6 +65,7 @@ contract! {
     a_reader_sees_one_state_while_others_write,
     a_writer_sees_what_the_writer_before_it_did,
     rows_that_others_need_are_not_removed,
+    a_plan_of_the_room_takes_the_place_of_the_one_before,
 }
 
 struct Site {

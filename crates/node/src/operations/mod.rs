@@ -13,6 +13,7 @@ mod database;
 mod details;
 mod dhcpd;
 mod error;
+mod floor_plan;
 mod garbage;
 mod images;
 mod jobs;
@@ -40,6 +41,7 @@ pub use clients::{BootProfileView, ClientView, DataPathView, Hardware, ImageAssi
 pub use data_disks::{DataDiskChange, DataDiskChoice, DataDiskView};
 pub use dhcpd::{DhcpdLeft, DhcpdReport};
 pub use error::OperationError;
+pub use floor_plan::{FLOOR_SIDE_MAX, FloorPlan, SeatPlace, Zone};
 pub use garbage::{GarbageView, Orphan, OrphanKind};
 pub use images::{
     AssignTo, Follow, GroupView, ImageImport, ImageView, MaintenanceView, VersionView, end_marker,

@@ -328,3 +328,42 @@ pub(super) async fn rows_that_others_need_are_not_removed(site: Site) {
     let mut tx = site.store.read().await.unwrap();
     assert!(tx.client_list().await.unwrap().is_empty());
 }
+
+pub(super) async fn a_plan_of_the_room_takes_the_place_of_the_one_before(site: Site) {
+    let (first, second) = (client(site.group, 1), client(site.group, 2));
+    insert(&site.store, &first).await.unwrap();
+    insert(&site.store, &second).await.unwrap();
+    let place = |client: &ClientRecord, column, row| SeatPlaceRecord {
+        client: client.id,
+        column,
+        row,
+    };
+    let zone = |name: &str, column| ZoneRecord {
+        name: name.into(),
+        column,
+        row: 1,
+        width: 4,
+        height: 2,
+    };
+    let put = async |seats: &[SeatPlaceRecord], zones: &[ZoneRecord]| {
+        site.store
+            .transact(|mut tx| async move { tx.floor_plan_put(seats, zones).await })
+            .await
+            .unwrap();
+    };
+    put(&[place(&first, 9, 9)], &[zone("옛날", 1)]).await;
+    let seats = [place(&second, 3, 1), place(&first, 1, 2)];
+    let zones = [zone("창가", 6), zone("A", 1)];
+    put(&seats, &zones).await;
+    let mut tx = site.store.read().await.unwrap();
+    assert_eq!(tx.seat_place_list().await.unwrap(), seats);
+    assert_eq!(tx.zone_list().await.unwrap(), zones);
+    drop(tx);
+    let gone = second.id;
+    site.store
+        .transact(|mut tx| async move { tx.client_delete(gone).await })
+        .await
+        .unwrap();
+    let mut tx = site.store.read().await.unwrap();
+    assert_eq!(tx.seat_place_list().await.unwrap(), [place(&first, 1, 2)]);
+}
