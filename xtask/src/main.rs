@@ -1,10 +1,12 @@
 //! Developer commands: `cargo xtask <command>`.
 
 mod bench;
+mod browser;
 mod demo;
 mod fuzz;
 mod lint;
 mod program;
+mod screenshots;
 mod test;
 mod tidy;
 
@@ -33,6 +35,8 @@ enum Command {
     Tidy,
     /// Runs the fuzz targets for a bounded time each.
     Fuzz(fuzz::FuzzArguments),
+    /// Pictures of every page, in both languages, light and dark, on a phone and on a desktop.
+    Screenshots,
     /// Measures a service beside its peers in one run.
     Bench(bench::BenchArguments),
 }
@@ -58,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Tidy => tidy::tidy(),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Command::Screenshots => screenshots::screenshots(),
         Command::Bench(arguments) => bench::bench(&arguments),
     }
 }
