@@ -14,6 +14,13 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const BROWSER_LIMIT: Duration = Duration::from_secs(60);
 const PAGE: &str = "http://10.77.0.1:8080";
 const DRIVER_PORT: u16 = 9515;
+/// See `axe/README.md`.
+const AXE: &str = include_str!("axe/axe.min.js");
+/// What axe-core finds that is serious or critical.
+const RUN_AXE: &str = "const done = arguments[0];
+     axe.run(document, { resultTypes: ['violations'] }).then((result) => done(result.violations
+         .filter((found) => found.impact === 'serious' || found.impact === 'critical')
+         .map((found) => [found.id, found.nodes[0].html, found.nodes[0].failureSummary])));";
 /// Red: clearly more red than green and blue.
 const IS_RED: &str =
     "const [r, g, b] = getComputedStyle(arguments[0]).color.match(/[\\d.]+/g).map(Number);
@@ -75,6 +82,8 @@ async fn check_page(server: &DessServer, room: &Room, browser: &Browser) -> Resu
         );
     }
     pc.wait_for(&["DESS-TINY-UP"], BROWSER_LIMIT)?;
+    no_page_is_hard_to_use(browser).await?;
+    browser.goto(PAGE).await?;
 
     a_killed_service_turns_red(server, browser).await
 }
@@ -104,6 +113,52 @@ async fn set_up_and_log_in(server: &DessServer, browser: &Browser) -> Result<()>
     let live = "return document.querySelectorAll('#services [data-health=\"good\"]').length === 5
         && document.getElementById('link-state').dataset.link === 'live';";
     wait_for_script(browser, "five good services, live", live, BROWSER_LIMIT).await
+}
+
+/// axe-core finds nothing serious on any page, in both languages and on a narrow screen, too.
+async fn no_page_is_hard_to_use(browser: &Browser) -> Result<()> {
+    browser.goto(PAGE).await?;
+    let seat = "return document.querySelector('#seats .seat a').getAttribute('href');";
+    let client = browser.execute(seat, vec![]).await?;
+    let client = client.as_str().context("no seat")?.to_owned();
+    for language in ["ko", "en"] {
+        for (width, height) in [(1280, 900), (500, 900)] {
+            browser.set_window_size(width, height).await?;
+            for (path, click) in [
+                ("/?view=map", ""),
+                ("/?view=list", ""),
+                ("/?view=map", "#arrange"),
+                ("/?view=grid", "#select"),
+                (&*client, ""),
+                (&*format!("{client}/reset"), ""),
+                ("/clients/batch?do=limits&s=1", ""),
+                ("/images", ""),
+                ("/images/action?act=rollout&image=tiny@1", ""),
+                ("/services/iscsi", ""),
+                ("/nowhere", ""),
+            ] {
+                browser
+                    .goto(&format!("{PAGE}/language/{language}?back=/nowhere"))
+                    .await?;
+                browser.goto(&format!("{PAGE}{path}")).await?;
+                if !click.is_empty() {
+                    browser.find(Locator::Css(click)).await?.click().await?;
+                }
+                nothing_serious(browser, &format!("{language} {width} {path} {click}")).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn nothing_serious(browser: &Browser, page: &str) -> Result<()> {
+    browser.execute(AXE, vec![]).await?;
+    let found = browser.execute_async(RUN_AXE, vec![]).await?;
+    ensure!(found == json!([]), "{page}: {found:#}");
+    let too_wide = "return document.documentElement.scrollWidth > innerWidth;";
+    let too_wide = browser.execute(too_wide, vec![]).await?;
+    ensure!(too_wide == json!(false), "{page} is wider than the screen");
+    Ok(())
 }
 
 /// `kill -9` until the supervisor waits before the next start, then until it is good again.
