@@ -36,8 +36,10 @@
     const text = search ? search.value.trim().toLowerCase() : "";
     let shown = 0;
     for (const seat of seats.querySelectorAll(".seat")) {
-      const hit = (wanted === "all" || seat.dataset.state === wanted) &&
-        (text === "" || seat.dataset.find.includes(text));
+      const hit = (wanted === "all" || seat.dataset.state === wanted ||
+        (wanted === "maintenance" && seat.dataset.maintenance !== undefined)) &&
+        (text === "" || seat.dataset.find.includes(text) ||
+          seat.dataset.find.includes(text.replaceAll("-", ":")));
       seat.hidden = !hit;
       if (hit) shown += 1;
     }
@@ -62,6 +64,7 @@
       filter();
     } else {
       seats.dataset.view = link.dataset.view;
+      document.dispatchEvent(new Event("dess:view"));
       document.cookie = "dess_view=" + link.dataset.view + "; path=/; max-age=31536000; samesite=lax";
       for (const other of document.querySelectorAll(".toggle a")) {
         other.setAttribute("aria-current", String(other === link));
@@ -121,6 +124,7 @@
   });
   function apply(change) {
     clockSkew = change.now - Date.now();
+    if (change.reload && !root.classList.contains("arranging")) { location.reload(); return; }
     for (const [id, html] of Object.entries(change.set || {})) parts.set(id, replace(id, html));
     if (change.seats && seats) {
       const keep = new Set(change.seats);
@@ -138,6 +142,7 @@
     }
     filter();
     tick();
+    document.dispatchEvent(new Event("dess:changed"));
   }
   const link = document.getElementById("link-state");
   const show = (state) => { if (link) link.dataset.link = state; };

@@ -16,7 +16,9 @@ use dess_model::{
     AddressRange, Architecture, BootStage, ClientId, DhcpMode, DhcpPhase, Event, EventKind,
     LoginKind, MacAddr, Registration, Timestamp,
 };
-use dess_node::operations::{ClientAdd, ImageImport, Operations, SiteSetup};
+use dess_node::operations::{
+    ClientAdd, FloorPlan, ImageImport, Operations, SeatPlace, SiteSetup, Zone,
+};
 use dess_node::supervisor::protocol::{
     LastExit, ServiceName, ServiceState, ServiceStatus, SupervisorReply, SupervisorRequest,
 };
@@ -185,6 +187,45 @@ async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> 
         };
         send(5.0, newcomer)?;
     }
+    let mut waiting = 0;
+    while operations.client_list().await?.len() < usize::from(SEATS) + 2 && waiting < 100 {
+        waiting += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    arrange(operations).await
+}
+
+/// The room as it stands: two blocks of seats with an aisle between them, the counter apart.
+async fn arrange(operations: &Operations) -> Result<(), Failure> {
+    let seats = operations.client_list().await?;
+    let place = |(at, client): (u16, ClientId)| {
+        let (block, within) = (at / 12, at % 12);
+        SeatPlace {
+            client,
+            column: 1 + within % 6 + within % 6 / 3,
+            row: 1 + block * 2 + within / 6,
+        }
+    };
+    let zone = |name: &str, column, row, width| Zone {
+        name: name.into(),
+        column,
+        row,
+        width,
+        height: 2,
+    };
+    let plan = FloorPlan {
+        seats: (0..)
+            .zip(seats.iter().map(|seat| seat.id))
+            .map(place)
+            .collect(),
+        zones: vec![
+            zone("창가석", 1, 1, 3),
+            zone("일반석", 5, 1, 3),
+            zone("커플석", 1, 3, 3),
+            zone("게임석", 5, 3, 3),
+        ],
+    };
+    operations.floor_plan_set(plan).await?;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Parts {
     /// What a screen reader says when it changes.
     pub(crate) say: String,
     /// A page whose shape differs is loaded anew.
-    pub(crate) shape: u8,
+    pub(crate) shape: u64,
 }
 
 /// What changed, for the script.
@@ -50,7 +50,7 @@ pub(crate) struct Shown {
     hashes: HashMap<String, u64>,
     seats: Option<Vec<String>>,
     say: String,
-    shape: Option<u8>,
+    shape: Option<u64>,
 }
 
 impl Parts {

@@ -37,7 +37,7 @@ pub(crate) fn member(language: Language) -> Member {
             peer: [192, 0, 2, 7].into(),
             agent: String::new(),
             path: "/".into(),
-            list_view: false,
+            room_view: None,
         },
         user: "admin".into(),
         role: Role::Owner,

@@ -2,8 +2,8 @@
 
 use dess_model::{ClientId, PoolLevel, Timestamp};
 use dess_node::operations::{
-    BootAttemptView, ClientView, GroupView, ImageView, JobView, NoticeView, OperationError,
-    Operations,
+    BootAttemptView, ClientView, FloorPlan, GroupView, ImageView, JobView, NoticeView,
+    OperationError, Operations,
 };
 use dess_node::services;
 use dess_node::supervisor::protocol::ServiceStatus;
@@ -34,6 +34,8 @@ pub(crate) struct Records {
     pub(crate) groups: Vec<GroupView>,
     pub(crate) jobs: Vec<JobView>,
     pub(crate) notices: Vec<NoticeView>,
+    /// Where the seats stand.
+    pub(crate) plan: FloorPlan,
     /// How full the storage for clients' writes is, as far as that is known.
     pub(crate) pool: PoolLevel,
     /// Why the rest is empty.
@@ -116,6 +118,7 @@ impl Feed {
             groups: self.operations.group_list().await?,
             jobs: self.operations.job_list(JOBS_MAX).await?,
             notices: self.operations.notice_list(NOTICES_WITHIN_MS).await?,
+            plan: self.operations.floor_plan().await?,
             pool: pool.map_or(PoolLevel::Normal, |pool| pool.level),
             trouble: None,
         })

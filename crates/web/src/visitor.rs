@@ -27,6 +27,35 @@ pub(crate) const LANGUAGE_COOKIE: &str = "dess_language";
 /// Cookie of the chosen view of the room; set by the script as well.
 pub(crate) const VIEW_COOKIE: &str = "dess_view";
 
+/// How the room is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RoomView {
+    /// As the seats stand.
+    #[default]
+    Map,
+    /// As cards.
+    Grid,
+    /// As a list.
+    List,
+}
+
+impl RoomView {
+    /// As it is named in the address, the cookie and the page.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+            Self::Grid => "grid",
+            Self::List => "list",
+        }
+    }
+
+    pub(crate) fn from_key(key: &str) -> Option<Self> {
+        [Self::Map, Self::Grid, Self::List]
+            .into_iter()
+            .find(|view| view.key() == key)
+    }
+}
+
 /// Anybody.
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
@@ -36,8 +65,8 @@ pub(crate) struct Visitor {
     pub(crate) agent: String,
     /// Path and query of the request.
     pub(crate) path: String,
-    /// Prefers the list to the cards.
-    pub(crate) list_view: bool,
+    /// The view of the room that was chosen last.
+    pub(crate) room_view: Option<RoomView>,
 }
 
 /// Somebody who was let in. Only [`crate::gate`] makes one.
@@ -97,7 +126,7 @@ impl Visitor {
                 .uri
                 .path_and_query()
                 .map_or_else(|| "/".to_owned(), ToString::to_string),
-            list_view: cookie(headers, VIEW_COOKIE) == Some("list"),
+            room_view: cookie(headers, VIEW_COOKIE).and_then(RoomView::from_key),
         }
     }
 }

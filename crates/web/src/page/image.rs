@@ -125,10 +125,7 @@ async fn page(
     let parts = parts(&words, &records, may_operate);
     let mut frame = Frame::of(&words, member, records.name.as_deref(), "images");
     frame.live = Some(format!("/live/images?seen={}", parts.fingerprint()));
-    let label = query
-        .on
-        .clone()
-        .filter(|label| has_version(&records, label));
+    let label = query.on.clone().filter(|label| is_known(&records, label));
     frame.note = query.note(t, label);
     show(&ImagesPage {
         t,
@@ -147,6 +144,11 @@ async fn page(
 fn keeps_its_version(client: &ClientView) -> bool {
     let inherited = client.image.as_ref().is_none_or(|image| image.inherited);
     inherited && client.policy == BootPolicy::Persistent
+}
+
+/// The name of an image, or the label of a version.
+fn is_known(records: &Records, name: &str) -> bool {
+    records.images.iter().any(|image| image.name == name) || has_version(records, name)
 }
 
 fn has_version(records: &Records, label: &str) -> bool {

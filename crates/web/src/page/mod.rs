@@ -1,10 +1,13 @@
 //! The pages: extract, authorise, call, show.
 
 mod account;
+mod arrange;
 mod audit;
+mod batch;
 mod client;
 mod client_action;
 mod image;
+mod image_action;
 mod language;
 mod login;
 mod note;
@@ -18,10 +21,13 @@ mod watched;
 pub(crate) use account::{
     account, password_change, session_end, sessions_end, token_create, token_revoke,
 };
+pub(crate) use arrange::arrange;
 pub(crate) use audit::audit_page;
+pub(crate) use batch::{batch, batch_ask};
 pub(crate) use client::client;
 pub(crate) use client_action::{approve, remove, remove_ask, reset, reset_ask, settings};
 pub(crate) use image::{default_ask, default_set, image_import, images, job_cancel};
+pub(crate) use image_action::{image_action, image_action_ask};
 pub(crate) use language::language;
 pub(crate) use login::{HalfLogin, login, login_code, login_page, logout};
 pub(crate) use room::{ServicesPart, room, room_parts};

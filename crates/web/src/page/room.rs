@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Html;
+use dess_node::operations::Zone;
 use serde::Deserialize;
 
 use super::note::NoteQuery;
@@ -13,8 +14,11 @@ use crate::frame::Frame;
 use crate::parts::{CSRF_MARK, Parts, html};
 use crate::problem::Problem;
 use crate::site::{Site, Trouble};
-use crate::view::{Chip, Matter, Seat, ServiceRow, Verdict, chips, service_rows, verdict};
-use crate::visitor::Member;
+use crate::view::{
+    Chip, Floor, MAINTENANCE, Matter, Seat, ServiceRow, Verdict, chips, outline, service_rows,
+    verdict,
+};
+use crate::visitor::{Member, RoomView};
 use crate::wording::Wording;
 
 #[derive(Template)]
@@ -26,9 +30,12 @@ struct RoomPage {
     services: String,
     chips: String,
     seats: Vec<String>,
+    zones: Vec<Zone>,
+    planned: bool,
+    may_operate: bool,
     empty: bool,
     has_image: bool,
-    list: bool,
+    view: &'static str,
     query: String,
     none_shown: bool,
 }
@@ -98,6 +105,9 @@ struct SeatPart {
     csrf: &'static str,
 }
 
+/// What the ids of the seats start with.
+const SEAT_PART: &str = "seat-";
+
 /// The live parts of the room; `may_operate` for readers who may press its buttons.
 pub(crate) fn room_parts(words: &Wording, site: &Site, may_operate: bool) -> Parts {
     let t = words.t;
@@ -109,7 +119,7 @@ pub(crate) fn room_parts(words: &Wording, site: &Site, may_operate: bool) -> Par
     } = verdict(t, site, &services);
     let mut parts = Parts {
         say: line.clone(),
-        shape: u8::from(is_empty(site)),
+        shape: outline(&site.records.plan) ^ u64::from(is_empty(site)),
         ..Parts::default()
     };
     parts.push(
@@ -123,9 +133,10 @@ pub(crate) fn room_parts(words: &Wording, site: &Site, may_operate: bool) -> Par
     parts.push("services", ServicesPart::render_html(t, &services, true));
     parts.push("chips", chips_html(t, site, "all"));
     let mut order = Vec::with_capacity(site.records.clients.len());
+    let floor = Floor::new(&site.records.plan, &site.records.clients);
     for client in &site.records.clients {
-        let seat = Seat::new(words, client);
-        let id = format!("seat-{}", seat.id);
+        let seat = Seat::new(words, client).on(&floor, client);
+        let id = format!("{SEAT_PART}{}", seat.id);
         order.push(id.clone());
         parts.push(id, seat_html(t, seat, false, may_operate));
     }
@@ -184,13 +195,22 @@ fn page(words: &Wording, site: &Site, member: &Member, query: RoomQuery) -> Room
     let records = &site.records;
     let wanted = query.state.as_deref().unwrap_or("all");
     let text = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
+    let floor = Floor::new(&records.plan, &records.clients);
     let mut shown = 0;
     let mut seats = Vec::with_capacity(records.clients.len());
-    for client in &records.clients {
+    let rendered = parts.parts.iter();
+    let rendered = rendered.filter(|part| part.id.starts_with(SEAT_PART));
+    for (client, part) in records.clients.iter().zip(rendered) {
         let seat = Seat::new(words, client);
-        let hit = (wanted == "all" || seat.state == wanted) && seat.find.contains(&text);
+        let state =
+            wanted == "all" || seat.state == wanted || (wanted == MAINTENANCE && seat.maintenance);
+        let hit = state && seat.matches(&text);
         shown += usize::from(hit);
-        seats.push(seat_html(t, seat, !hit, may_operate).replace(CSRF_MARK, member.form_token()));
+        let html = match hit {
+            true => part.html.clone(),
+            false => seat_html(t, seat.on(&floor, client), true, may_operate),
+        };
+        seats.push(html.replace(CSRF_MARK, member.form_token()));
     }
     let mut frame = Frame::of(words, member, records.name.as_deref(), "room");
     frame.live = Some(format!("/live/room?seen={}", parts.fingerprint()));
@@ -209,10 +229,16 @@ fn page(words: &Wording, site: &Site, member: &Member, query: RoomQuery) -> Room
         seats,
         empty: is_empty(site),
         has_image: !records.images.is_empty(),
-        list: match query.view.as_deref() {
-            Some(view) => view == "list",
-            None => member.visitor.list_view,
-        },
+        planned: floor.is_planned(),
+        may_operate,
+        zones: floor.zones,
+        view: query
+            .view
+            .as_deref()
+            .and_then(RoomView::from_key)
+            .or(member.visitor.room_view)
+            .unwrap_or_default()
+            .key(),
         query: query.q.unwrap_or_default(),
         f: frame,
     }

@@ -5,6 +5,7 @@ mod account;
 mod live;
 mod pages;
 mod roles;
+mod room;
 mod secrets;
 mod services;
 
@@ -131,6 +132,13 @@ impl Hall {
     async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let origin = [("origin", "http://dess.test"), ("host", "dess.test")];
         self.post_from(path, fields, &origin).await
+    }
+
+    /// Sends a form with the token of our own page.
+    async fn post_signed(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let csrf = self.csrf().await;
+        let token = [("csrf", csrf.as_str())];
+        self.post(path, &[&token, fields].concat()).await
     }
 
     async fn post_from(

@@ -81,6 +81,7 @@ pub(crate) fn facts(words: &Wording, client: &ClientView) -> Vec<Fact> {
         fact(t.policy, policy_word(t, client.policy).into()),
         fact(t.data_disks, data_disks(t, client)),
         fact(t.group, client.group.clone()),
+        fact(t.limits_short, limits_words(words, client)),
         fact(
             t.traffic,
             format!(
@@ -91,6 +92,23 @@ pub(crate) fn facts(words: &Wording, client: &ClientView) -> Vec<Fact> {
         ),
         fact(t.registered, words.moment(client.created).text),
     ]
+}
+
+/// The limits of reading and writing: `read 20 MB/s · write 10 MB/s`.
+fn limits_words(words: &Wording, client: &ClientView) -> String {
+    let t = words.t;
+    let limits = [
+        (t.limit_read_at, client.limits.read.bytes_per_sec),
+        (t.limit_write_at, client.limits.write.bytes_per_sec),
+    ];
+    let set: Vec<String> = limits
+        .into_iter()
+        .filter_map(|(phrase, rate)| Some(phrase.with("rate", words.bytes(rate?)).into()))
+        .collect();
+    match set.is_empty() {
+        true => t.limit_none.into(),
+        false => set.join(" · "),
+    }
 }
 
 /// A line of the data disks: `1 games@3 · 2 course@1`.

@@ -1,6 +1,6 @@
 //! Images and the jobs that make them.
 
-use dess_node::operations::{JobState, JobView};
+use dess_node::operations::{JobState, JobView, MaintenanceView};
 
 use super::counted;
 use crate::catalog::Catalog;
@@ -16,6 +16,16 @@ pub(crate) struct ImageRow {
     pub(crate) name: String,
     /// Newest first.
     pub(crate) versions: Vec<VersionRow>,
+    pub(crate) maintenance: Option<MaintenanceRow>,
+}
+
+/// The maintenance client of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct MaintenanceRow {
+    pub(crate) id: String,
+    pub(crate) seat: u32,
+    pub(crate) line: String,
+    pub(crate) since: String,
 }
 
 /// One version.
@@ -26,6 +36,14 @@ pub(crate) struct VersionRow {
     pub(crate) made: String,
     pub(crate) used: String,
     pub(crate) default: bool,
+    pub(crate) comment: String,
+    pub(crate) author: String,
+    /// How much it holds beyond the version that it was made on.
+    pub(crate) layer: Option<String>,
+    /// It needs the version that it was made on.
+    pub(crate) layered: bool,
+    /// Somebody boots it.
+    pub(crate) in_use: bool,
 }
 
 pub(crate) fn image_rows(words: &Wording, records: &Records) -> Vec<ImageRow> {
@@ -39,6 +57,17 @@ pub(crate) fn image_rows(words: &Wording, records: &Records) -> Vec<ImageRow> {
         made: words.moment(version.created).text,
         used: seats_word(words.t, version.clients as usize),
         default: default == Some(version.version),
+        comment: version.comment.clone(),
+        author: person(&version.author).to_owned(),
+        layer: version.parent.and(version.layer_bytes).map(|bytes| {
+            words
+                .t
+                .version_layer
+                .with("size", words.bytes(bytes))
+                .into()
+        }),
+        layered: version.parent.is_some(),
+        in_use: version.clients > 0 || !version.groups.is_empty(),
     };
     records
         .images
@@ -46,8 +75,43 @@ pub(crate) fn image_rows(words: &Wording, records: &Records) -> Vec<ImageRow> {
         .map(|image| ImageRow {
             name: image.name.clone(),
             versions: image.versions.iter().rev().map(row).collect(),
+            maintenance: image
+                .maintenance
+                .as_ref()
+                .map(|writer| maintenance_row(words, writer)),
         })
         .collect()
+}
+
+fn maintenance_row(words: &Wording, writer: &MaintenanceView) -> MaintenanceRow {
+    let number = writer.version.number;
+    let seat = format!("{:02}", writer.seat);
+    let line = words
+        .t
+        .maintenance_line
+        .with("version", number)
+        .with("seat", seat);
+    MaintenanceRow {
+        id: writer.client.to_string(),
+        seat: writer.seat,
+        line: line.with("name", &writer.name).into(),
+        since: words.moment(writer.since).text,
+    }
+}
+
+/// The person in an actor of the audit log: `owner` of `web:owner@192.168.0.7`.
+fn person(actor: &str) -> &str {
+    let after = actor.split_once(':').map_or(actor, |(_, person)| person);
+    after.rsplit_once('@').map_or(after, |(person, _)| person)
+}
+
+/// The labels of all versions, of each image the newest first.
+pub(crate) fn image_labels(records: &Records) -> Vec<String> {
+    let versions = records
+        .images
+        .iter()
+        .flat_map(|image| image.versions.iter().rev());
+    versions.map(|version| version.label.clone()).collect()
 }
 
 fn seats_word(t: &Catalog, count: usize) -> String {
@@ -94,10 +158,12 @@ fn job_row(words: &Wording, job: &JobView) -> JobRow {
         JobState::Failed => ("failed", t.job_failed, "bad"),
         JobState::Cancelled => ("cancelled", t.job_cancelled, "off"),
     };
-    let kind = if job.kind == "image_import" {
-        t.job_import
-    } else {
-        t.job_other
+    let kind = match job.kind.as_str() {
+        "image_import" => t.job_import,
+        "image_publish" => t.job_publish,
+        "version_flatten" => t.job_flatten,
+        "version_remove" => t.job_remove,
+        _ => t.job_other,
     };
     let permille = job
         .progress

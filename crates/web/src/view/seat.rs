@@ -1,9 +1,10 @@
 //! One client as a card of the room.
 
 use dess_diagnosis::{ClientState, Stage};
+use dess_model::BootPolicy;
 use dess_node::operations::ClientView;
 
-use super::fault_words;
+use super::{Floor, Place, fault_words};
 use crate::catalog::{Catalog, Phrase};
 use crate::site::{Records, state_since};
 use crate::wording::{Moment, Wording};
@@ -38,7 +39,12 @@ pub(crate) struct Seat {
     pub(crate) steps: Vec<&'static str>,
     pub(crate) progress_word: String,
     pub(crate) note: Option<String>,
-    pub(crate) image: String,
+    /// Name and number of the version that it boots: `windows11` and `@3`.
+    pub(crate) image: (String, String),
+    /// Its writes become the next version of an image.
+    pub(crate) maintenance: bool,
+    /// Where it stands on the plan.
+    pub(crate) place: Option<Place>,
     pub(crate) address: Option<String>,
     /// What the search looks through, in lower case.
     pub(crate) find: String,
@@ -73,23 +79,45 @@ impl Seat {
                 .with("m", PROGRESS.len())
                 .into(),
             note: note(t, client),
-            image: client
-                .image
-                .as_ref()
-                .map_or_else(|| t.no_image.into(), |image| image.label.clone()),
+            image: image_of(t, client),
+            maintenance: client.policy == BootPolicy::Maintenance,
+            place: None,
             find: format!(
-                "{label} {} {} {} {} {}",
-                client.seat,
+                "{label} {} {} {}",
                 client.name,
                 client.mac,
                 address.as_deref().unwrap_or_default(),
-                client.mac.hyphenated()
             )
             .to_lowercase(),
             label,
             name: client.name.clone(),
             address,
         }
+    }
+
+    /// The same at its place.
+    pub(crate) fn on(self, floor: &Floor, client: &ClientView) -> Self {
+        Self {
+            place: floor.place(client.id),
+            ..self
+        }
+    }
+}
+
+impl Seat {
+    /// True if a search for `text`, in lower case, finds it. A network card may be written with `-`.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.find.contains(text) || self.find.contains(&text.replace('-', ":"))
+    }
+}
+
+fn image_of(t: &Catalog, client: &ClientView) -> (String, String) {
+    let Some(image) = &client.image else {
+        return (t.no_image.into(), String::new());
+    };
+    match image.label.rsplit_once('@') {
+        Some((name, number)) => (name.to_owned(), format!("@{number}")),
+        None => (image.label.clone(), String::new()),
     }
 }
 
@@ -137,6 +165,9 @@ pub(crate) fn stage_word(t: &Catalog, stage: Stage) -> Phrase {
     }
 }
 
+/// Key of the filter for maintenance clients.
+pub(crate) const MAINTENANCE: &str = "maintenance";
+
 /// A filter with its number of seats.
 #[derive(Clone, Debug)]
 pub(crate) struct Chip {
@@ -146,9 +177,22 @@ pub(crate) struct Chip {
     pub(crate) current: bool,
 }
 
+impl Chip {
+    /// Its shape.
+    pub(crate) fn icon(&self) -> &'static str {
+        match self.key {
+            MAINTENANCE => "tool",
+            key => key,
+        }
+    }
+}
+
 /// All filters; `current` is the chosen one.
 pub(crate) fn chips(t: &Catalog, records: &Records, current: &str) -> Vec<Chip> {
-    ["all", "running", "booting", "fault", "pending", "off"]
+    let maintained = |client: &&ClientView| client.policy == BootPolicy::Maintenance;
+    let maintenance = records.clients.iter().filter(maintained).count();
+    let states = ["all", "running", "booting", "fault", "pending", "off"];
+    let mut chips: Vec<_> = states
         .into_iter()
         .map(|key| Chip {
             key,
@@ -164,5 +208,14 @@ pub(crate) fn chips(t: &Catalog, records: &Records, current: &str) -> Vec<Chip> 
                 .count(),
             current: key == current,
         })
-        .collect()
+        .collect();
+    if maintenance > 0 {
+        chips.push(Chip {
+            key: MAINTENANCE,
+            word: t.maintenance_short,
+            count: maintenance,
+            current: current == MAINTENANCE,
+        });
+    }
+    chips
 }

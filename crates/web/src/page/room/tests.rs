@@ -74,8 +74,8 @@ fn a_hostile_name_stays_text_and_gets_no_token() {
     );
     assert_eq!(
         html.matches("value=\"own-token\"").count(),
-        3,
-        "log out and two approvals"
+        4,
+        "log out, the arrangement and two approvals"
     );
 }
 
@@ -139,4 +139,23 @@ fn many_faults_are_counted_instead_of_listed() {
     let html = rendered(Language::English, &site, RoomQuery::default());
     assert_eq!(html.matches("data-matter=\"fault\"").count(), 5);
     assert!(html.contains("25 more seats failed to boot"));
+}
+
+/// Most bytes that a page with all that belongs to it may have.
+const PAGE_BYTES_MAX: usize = 300 << 10;
+
+#[test]
+fn a_room_of_300_seats_with_its_style_and_scripts_weighs_less_than_300_kib() {
+    let mut site = sample::site(None);
+    let seats: Vec<_> = (0..300_u32)
+        .map(|at| dess_node::operations::ClientView {
+            seat: at + 1,
+            ..sample::client(1 + at % 22)
+        })
+        .collect();
+    site.records.clients = seats;
+    let html = rendered(Language::Korean, &site, RoomQuery::default());
+    assert_eq!(html.matches("class=\"seat\"").count(), 300);
+    let bytes = html.len() + crate::assets::weight();
+    assert!(bytes < PAGE_BYTES_MAX, "{bytes}");
 }
