@@ -80,9 +80,9 @@ pub fn advice(errno: u32) -> Advice {
     match (errno >> 24) & 0x7f {
         // EACCES, EPERM: the login was refused.
         0x02 | 0x41 => Advice {
-            code: "E22",
+            code: "E28",
             problem: "The server refused this PC's login to its disk.",
-            remedy: "On the DESS page, open this seat and reset it.",
+            remedy: "Another PC may use its name: see Cases on the DESS page.",
         },
         // ECONNABORTED, ECONNREFUSED, ECONNRESET: nobody listens at the portal.
         0x0d..=0x0f => Advice {
@@ -126,7 +126,7 @@ mod tests {
             (0x0f0a_6039, "E11"), // port closed
             (0x4c0a_6035, "E23"), // server dead
             (0x3808_6101, "E23"), // link down
-            (0x0216_eb3c, "E22"), // permission denied
+            (0x0216_eb3c, "E28"), // permission denied
             (0, "E22"),
         ] {
             assert_eq!(advice(errno).code, code, "{errno:#x}");

@@ -263,10 +263,14 @@ impl Exchange {
                 self.complain(now, || {
                     format!("no address of {network} is probed yet; a client must ask again")
                 });
-            } else {
-                self.complain(now, || format!("no address left in {network} for a client"));
+                return Outcome::default();
             }
-            return Outcome::default();
+            let told = self.complain(now, || format!("no address left in {network} for a client"));
+            let event = told.then(|| EventKind::NoFreeAddress {
+                mac: call.request.chaddr,
+                network: network.to_string(),
+            });
+            return Outcome::default().with_events(event.into_iter().collect());
         };
         let mut reply = answer::reply(call.request, MessageType::Offer, call.server_id);
         reply.yiaddr = address;
@@ -337,10 +341,16 @@ impl Exchange {
                 &format!("found {address} in use by another machine; nobody gets it for a while"),
             );
         }
+        let event = declined.map(|binding| EventKind::AddressConflict {
+            address: binding.address,
+            found_by: Some(mac),
+            used_by: None,
+        });
         Outcome {
             records: declined.into_iter().collect(),
             ..Outcome::default()
         }
+        .with_events(event.into_iter().collect())
     }
 
     fn handle_release(&mut self, call: &Call<'_>) -> Outcome {
@@ -457,11 +467,14 @@ impl Exchange {
         found
     }
 
-    fn complain(&mut self, now: Timestamp, text: impl FnOnce() -> String) {
+    /// Logs a trouble once in a while; true if it did.
+    fn complain(&mut self, now: Timestamp, text: impl FnOnce() -> String) -> bool {
         let text = text();
-        if self.troubles.is_first(text.clone(), now) {
+        let told = self.troubles.is_first(text.clone(), now);
+        if told {
             tracing::warn!("{text}");
         }
+        told
     }
 }
 

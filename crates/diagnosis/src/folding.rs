@@ -80,6 +80,31 @@ impl Folding {
         self.attempts.get(&mac)
     }
 
+    /// Whose an event is, as far as that is known.
+    pub fn client_of(&self, event: &Event) -> Option<ClientId> {
+        let of_mac = |mac: &MacAddr| self.clients.get(mac).copied();
+        match &event.kind {
+            EventKind::DhcpOffer { mac, .. }
+            | EventKind::DhcpAck { mac, .. }
+            | EventKind::Script { mac, .. }
+            | EventKind::BootFailure { mac, .. } => of_mac(mac),
+            EventKind::TftpTransfer { peer, .. } | EventKind::HttpFile { peer, .. } => {
+                self.addresses.get(peer).and_then(of_mac)
+            }
+            EventKind::DiskReady { client, .. }
+            | EventKind::Login { client, .. }
+            | EventKind::SessionProgress { client, .. }
+            | EventKind::SessionEnded { client, .. }
+            | EventKind::DiskError { client, .. } => Some(*client),
+            EventKind::LoginRefused { client, .. } => *client,
+            EventKind::UnknownClient { .. }
+            | EventKind::RogueDhcp { .. }
+            | EventKind::AddressConflict { .. }
+            | EventKind::NoFreeAddress { .. }
+            | EventKind::Malformed { .. } => None,
+        }
+    }
+
     /// Takes the next event. `fresh` names the attempt if the event starts one.
     pub fn handle(&mut self, event: &Event, fresh: AttemptId) -> Vec<Change> {
         let at = event.at;
@@ -113,6 +138,7 @@ impl Folding {
                 bytes,
                 duration_ms,
                 error,
+                ..
             } => {
                 let detail = transferred(file, *bytes, *duration_ms, error.as_deref());
                 self.loader(at, *peer, detail, error.is_none())
@@ -497,7 +523,7 @@ impl Folding {
             if attempt.up.is_some() {
                 attempt.note(at, Stage::OsLogin, text)
             } else {
-                attempt.fail(at, "E22", text)
+                attempt.fail(at, refusal_code(status), text)
             }
         })
     }
@@ -550,6 +576,14 @@ impl Folding {
             }
             attempt.note(at, Stage::SessionEnded, ended_because(reason))
         })
+    }
+}
+
+/// The code of a refused login (RFC 7143 §11.13.5): wrong name or secret, or no such disk.
+fn refusal_code(status: u16) -> &'static str {
+    match status {
+        0x0201 | 0x0202 => "E28",
+        _ => "E22",
     }
 }
 

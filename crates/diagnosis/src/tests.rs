@@ -107,6 +107,7 @@ fn tftp(error: Option<&str>) -> EventKind {
         bytes: 174_080,
         duration_ms: 400,
         error: error.map(str::to_owned),
+        failure: None,
     }
 }
 

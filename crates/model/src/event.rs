@@ -64,6 +64,18 @@ pub enum BootStage {
     Sanboot,
 }
 
+/// Why a client did not get its boot file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TftpFailure {
+    /// There is no such file, or it is not served.
+    Refused,
+    /// The client stopped answering, or never did.
+    Silent,
+    /// The client ended it, or this side gave up.
+    Ended,
+}
+
 /// One step that a service saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -122,6 +134,22 @@ pub enum EventKind {
         /// The interface on which it was heard.
         interface: String,
     },
+    /// A machine uses an address that is not its own: a client declined it, or a probe found it.
+    AddressConflict {
+        /// The address.
+        address: Ipv4Addr,
+        /// The client that found out; none if it was a probe.
+        found_by: Option<MacAddr>,
+        /// Who uses it, if known.
+        used_by: Option<MacAddr>,
+    },
+    /// No address was left to offer; at most one event per network and minute.
+    NoFreeAddress {
+        /// The client that asked.
+        mac: MacAddr,
+        /// The network, e.g. `192.168.0.0/24`.
+        network: String,
+    },
     /// A TFTP transfer ended. A firmware's size probe is not reported.
     TftpTransfer {
         /// The client's address.
@@ -134,6 +162,9 @@ pub enum EventKind {
         duration_ms: u64,
         /// Why it failed; none if it was complete.
         error: Option<String>,
+        /// The kind of failure; none if it was complete, or an older release tells.
+        #[serde(default)]
+        failure: Option<TftpFailure>,
     },
     /// A boot file went out over HTTP.
     HttpFile {

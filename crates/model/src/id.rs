@@ -64,6 +64,10 @@ id! {
     /// One boot attempt of one client.
     AttemptId
 }
+id! {
+    /// One case: a fault from when it was found until it is over.
+    CaseId
+}
 
 /// One published, immutable state of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -34,8 +34,8 @@ pub use control::{
 };
 pub use counters::{ClientCounters, OperationCounters, TcpCounters};
 pub use data_disk::{DATA_LUN_MAX, DataAccess, DataDiskEntry};
-pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd};
-pub use id::{AttemptId, ClientId, DiskId, GroupId, ImageId, JobId, LayerId, VersionRef};
+pub use event::{BootStage, DhcpPhase, Event, EventKind, LoginKind, SessionEnd, TftpFailure};
+pub use id::{AttemptId, CaseId, ClientId, DiskId, GroupId, ImageId, JobId, LayerId, VersionRef};
 pub use limits::{BURST_DEFAULT, BURST_MS_MAX, IoLimits, RateLimits};
 pub use mac::{MacAddr, MacParseError};
 pub use malformed::{MalformedTally, PeerTally, Tallied};

@@ -260,6 +260,7 @@ fn boot(client: ClientId, seat: u8) -> Vec<(f64, EventKind)> {
         bytes: 174_000,
         duration_ms: 180,
         error: None,
+        failure: None,
     };
     let disk = EventKind::DiskReady {
         client,

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dess_model::Timestamp;
+use dess_model::{EventKind, Timestamp};
 use nix::net::if_::if_nametoindex;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -255,6 +255,13 @@ impl Listener {
                         .handle_probe(now, finding.address, finding.occupant);
                 if let Some(binding) = found {
                     log_occupant(&binding);
+                    if binding.state == BindingState::Quarantined {
+                        self.shared.events.send(EventKind::AddressConflict {
+                            address: binding.address,
+                            found_by: None,
+                            used_by: Some(binding.mac),
+                        });
+                    }
                     self.shared.committer.write(&[binding]);
                 }
             }

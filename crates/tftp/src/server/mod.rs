@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dess_model::EventKind;
+use dess_model::{EventKind, TftpFailure};
 
 pub use error::ServeError;
 pub use listener::serve;
@@ -112,6 +112,18 @@ impl fmt::Debug for ServeOptions {
     }
 }
 
+impl From<&TransferError> for TftpFailure {
+    fn from(error: &TransferError) -> Self {
+        match error {
+            TransferError::Refused(_) => Self::Refused,
+            TransferError::Broken(Failure::TimedOut) => Self::Silent,
+            TransferError::Broken(
+                Failure::PeerError { .. } | Failure::PeerGone | Failure::Aborted(_),
+            ) => Self::Ended,
+        }
+    }
+}
+
 impl From<TransferReport> for EventKind {
     fn from(report: TransferReport) -> Self {
         Self::TftpTransfer {
@@ -119,6 +131,7 @@ impl From<TransferReport> for EventKind {
             file: report.file,
             bytes: report.bytes,
             duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+            failure: report.error.as_ref().map(TftpFailure::from),
             error: report.error.map(|error| error.to_string()),
         }
     }
