@@ -1,6 +1,8 @@
 //! Faults of one PC's boot.
 
-use dess_model::{ClientId, TftpFailure, Timestamp};
+use std::collections::BTreeMap;
+
+use dess_model::{ClientId, TftpFailure, Timestamp, VersionRef};
 
 use crate::case::limits::{
     CHAIN_WITHIN_MS, DISK_QUIET_MS, EMPTY_AFTER_MS, EMPTY_READS_MAX, LOADER_SILENCE_MS, LOOP_BOOTS,
@@ -297,43 +299,45 @@ fn offers_ignored(client: ClientId, boot: &BootFacts) -> Option<Finding> {
 
 /// E22 and E24 of a version: several of its seats fail alike.
 pub(super) fn of_versions(seen: &Observations, found: &[Finding]) -> Vec<Finding> {
-    let mut blamed = Vec::new();
-    for version in seen.versions() {
-        for code in [Code::E22, Code::E24] {
-            let alike: Vec<(ClientId, &Finding)> = seen
-                .seats_of(version)
-                .filter(|(_, facts)| facts.boot().and_then(|boot| boot.version) == Some(version))
-                .filter_map(|(client, _)| {
-                    let subject = Subject::Seat { client };
-                    let mut its = found.iter();
-                    let one = its.find(|one| one.code == code && one.subject == subject)?;
-                    let fits = matches!(one.cause, Cause::DiskEmpty | Cause::RebootLoop { .. });
-                    fits.then_some((client, one))
-                })
-                .collect();
-            let seats = alike.len();
-            let (Some(since), Some(last)) = (
-                alike.iter().map(|(_, one)| one.since).min(),
-                alike.iter().map(|(_, one)| one.seen).max(),
-            ) else {
-                continue;
-            };
-            if seats < VERSION_SEATS {
-                continue;
-            }
-            let cause = match code {
-                Code::E24 => Cause::VersionLoops { seats },
-                _ => Cause::VersionNotBootable { seats },
-            };
-            let subject = Subject::Version { version };
-            let mut finding = Finding::new(code, subject, cause, since)
-                .seen(last)
-                .sure(85);
-            for (client, one) in alike {
-                finding = finding.with(one.since, Fact::SeatToo { client });
-            }
-            blamed.push(finding.proposing(Action::RollBack { version }));
+    let mut alike: BTreeMap<(Code, VersionRef), Vec<(ClientId, &Finding)>> = BTreeMap::new();
+    for finding in found {
+        let fits = matches!(finding.cause, Cause::DiskEmpty | Cause::RebootLoop { .. });
+        let (true, Subject::Seat { client }) = (fits, &finding.subject) else {
+            continue;
+        };
+        let facts = seen.seat(*client);
+        let booted = facts
+            .and_then(SeatFacts::boot)
+            .and_then(|boot| boot.version);
+        // Not what was assigned since: that one may be well.
+        let assigned = facts.and_then(SeatFacts::version);
+        if let Some(version) = booted.filter(|_| booted == assigned) {
+            let key = (finding.code, version);
+            alike.entry(key).or_default().push((*client, finding));
         }
     }
-    blamed
+    alike.retain(|_, seats| seats.len() >= VERSION_SEATS);
+    alike
+        .into_iter()
+        .map(|((code, version), alike)| blame(code, version, &alike))
+        .collect()
+}
+
+fn blame(code: Code, version: VersionRef, alike: &[(ClientId, &Finding)]) -> Finding {
+    let seats = alike.len();
+    let cause = match code {
+        Code::E24 => Cause::VersionLoops { seats },
+        _ => Cause::VersionNotBootable { seats },
+    };
+    let since = alike.iter().map(|(_, one)| one.since).min();
+    let seen = alike.iter().map(|(_, one)| one.seen).max();
+    let subject = Subject::Version { version };
+    let mut finding = Finding::new(code, subject, cause, since.unwrap_or_default())
+        .seen(seen.unwrap_or_default())
+        .sure(85);
+    for (client, one) in alike {
+        let client = *client;
+        finding = finding.with(one.since, Fact::SeatToo { client });
+    }
+    finding.proposing(Action::RollBack { version })
 }

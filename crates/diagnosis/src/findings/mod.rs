@@ -16,9 +16,10 @@ pub(crate) fn findings(seen: &Observations, now: Timestamp) -> Vec<Finding> {
     found.extend(room::network(seen, now));
     found.extend(room::pool(seen));
     found.extend(speed::storage(seen));
+    let times = speed::boot_times(seen);
     for (&client, facts) in seen.seats.iter().flatten() {
         found.extend(boot::of_seat(seen, client, facts, now));
-        found.extend(speed::of_seat(seen, client, facts, now));
+        found.extend(speed::of_seat(seen, &times, client, facts, now));
     }
     found.extend(boot::of_versions(seen, &found));
     found

@@ -1,6 +1,8 @@
 //! Slowness: of the storage, of a link, of one seat beside the others.
 
-use dess_model::{ClientId, Timestamp};
+use std::collections::BTreeMap;
+
+use dess_model::{ClientId, Timestamp, VersionRef};
 
 use crate::Observations;
 use crate::case::limits::{
@@ -32,9 +34,35 @@ pub(super) fn storage(seen: &Observations) -> Option<Finding> {
     })
 }
 
+/// How long the last boots of the seats of each version took, in milliseconds, shortest first.
+pub(super) type BootTimes = BTreeMap<VersionRef, Vec<u64>>;
+
+/// The times of all versions.
+pub(super) fn boot_times(seen: &Observations) -> BootTimes {
+    let mut times = BootTimes::new();
+    for facts in seen.seats.iter().flat_map(BTreeMap::values) {
+        if let (Some(version), Some((_, took))) = (facts.version(), last_boots(facts).next()) {
+            times.entry(version).or_default().push(took);
+        }
+    }
+    times.values_mut().for_each(|times| times.sort_unstable());
+    times
+}
+
+/// The boots of a seat with the version that it boots now: when each was up, and after how long;
+/// newest first.
+fn last_boots(facts: &SeatFacts) -> impl Iterator<Item = (Timestamp, u64)> {
+    let newest = facts.boots.iter().rev();
+    newest
+        .filter(|boot| boot.version.is_some() && boot.version == facts.version())
+        .filter_map(|boot| Some((boot.up?, boot.up?.millis_since(boot.started))))
+        .take(SLOW_BOOTS)
+}
+
 /// E61 and E62.
 pub(super) fn of_seat(
     seen: &Observations,
+    times: &BootTimes,
     client: ClientId,
     facts: &SeatFacts,
     now: Timestamp,
@@ -44,31 +72,18 @@ pub(super) fn of_seat(
     let lossy = lossy.map(|&(at, permille)| {
         Finding::seat(Code::E61, client, Cause::PacketsLost { permille }, at).sure(80)
     });
-    lossy.into_iter().chain(slow(seen, client, facts)).collect()
+    let slow = slow(times, client, facts);
+    lossy.into_iter().chain(slow).collect()
 }
 
-/// A seat whose last boots took much longer than the others' with the same version.
-fn slow(seen: &Observations, client: ClientId, facts: &SeatFacts) -> Option<Finding> {
-    let version = facts.version()?;
-    let times = |facts: &SeatFacts| -> Vec<(Timestamp, u64)> {
-        let newest = facts.boots.iter().rev();
-        newest
-            .filter(|boot| boot.version == Some(version))
-            .filter_map(|boot| Some((boot.up?, boot.up?.millis_since(boot.started))))
-            .take(SLOW_BOOTS)
-            .collect()
-    };
-    let own = times(facts);
-    let mut others: Vec<u64> = seen
-        .seats_of(version)
-        .filter(|(other, _)| *other != client)
-        .filter_map(|(_, facts)| times(facts).first().map(|(_, took)| *took))
-        .collect();
-    if own.len() < SLOW_BOOTS || others.len() < SLOW_OTHERS {
+/// A seat whose last boots took much longer than the median with the same version.
+fn slow(times: &BootTimes, client: ClientId, facts: &SeatFacts) -> Option<Finding> {
+    let all = times.get(&facts.version()?)?;
+    let others_ms = *all.get(all.len() / 2)?;
+    let own: Vec<(Timestamp, u64)> = last_boots(facts).collect();
+    if own.len() < SLOW_BOOTS || all.len() <= SLOW_OTHERS {
         return None;
     }
-    others.sort_unstable();
-    let others_ms = others[others.len() / 2];
     let limit = (others_ms.saturating_mul(SLOW_TIMES)).max(others_ms + SLOW_BY_MS);
     let (at, boot_ms) = own[0];
     if own.iter().any(|(_, took)| *took < limit) {

@@ -6,7 +6,7 @@ mod service;
 mod signal;
 mod traffic;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use dess_model::{
@@ -195,12 +195,6 @@ impl Observations {
         seats
             .filter(move |(_, facts)| facts.version() == Some(version))
             .map(|(id, facts)| (*id, facts))
-    }
-
-    /// The versions that seats boot.
-    pub(crate) fn versions(&self) -> BTreeSet<VersionRef> {
-        let seats = self.seats.iter().flatten();
-        seats.filter_map(|(_, facts)| facts.version()).collect()
     }
 }
 

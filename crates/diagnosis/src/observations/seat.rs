@@ -1,6 +1,6 @@
 //! What is seen of one seat: its last boots, and what went wrong with its disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use dess_model::{
@@ -59,7 +59,7 @@ pub(crate) struct BootFacts {
     pub(crate) firmware_login: Option<Timestamp>,
     pub(crate) os_login: Option<Timestamp>,
     /// Open sessions of firmware.
-    open: BTreeMap<u64, ()>,
+    open: BTreeSet<u64>,
     /// Most reads of one session of firmware, and when the last one ended.
     pub(crate) reads: u64,
     pub(crate) firmware_ended: Option<Timestamp>,
@@ -158,7 +158,7 @@ impl BootFacts {
             script: None,
             firmware_login: None,
             os_login: None,
-            open: BTreeMap::new(),
+            open: BTreeSet::new(),
             reads: 0,
             firmware_ended: None,
         };
@@ -211,23 +211,19 @@ impl BootFacts {
             } => {
                 self.firmware_login.get_or_insert(at);
                 self.firmware_ended = None;
-                self.open.insert(*session, ());
+                self.open.insert(*session);
                 // One boot is bounded, but for a client that logs in for days.
                 if self.open.len() > OPEN_MAX {
                     self.open.pop_first();
                 }
             }
-            EventKind::SessionProgress { session, reads, .. } => {
-                if self.open.contains_key(session) {
-                    self.reads = self.reads.max(*reads);
-                }
+            EventKind::SessionProgress { session, reads, .. } if self.open.contains(session) => {
+                self.reads = self.reads.max(*reads);
             }
-            EventKind::SessionEnded { session, reads, .. } => {
-                if self.open.remove(session).is_some() {
-                    self.reads = self.reads.max(*reads);
-                    if self.open.is_empty() {
-                        self.firmware_ended = Some(at);
-                    }
+            EventKind::SessionEnded { session, reads, .. } if self.open.remove(session) => {
+                self.reads = self.reads.max(*reads);
+                if self.open.is_empty() {
+                    self.firmware_ended = Some(at);
                 }
             }
             _ => {}
