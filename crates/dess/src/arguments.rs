@@ -25,9 +25,13 @@ pub(crate) use space::{GarbageArguments, PoolArguments};
 use crate::data_disks::DataDiskArguments;
 use crate::limits::LimitArguments;
 
+/// Shown below the help.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 something is abnormal, 4 no such thing, 5 refused, \
+    6 wrong value, 7 service, database or server not to be used, 8 not allowed.";
+
 /// Boots a room full of PCs that have no disks.
 #[derive(Parser)]
-#[command(name = "dess", version)]
+#[command(name = "dess", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: GlobalArguments,
@@ -49,6 +53,12 @@ pub(crate) struct GlobalArguments {
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Another server, e.g. http://10.0.0.1:8080, whose REST API is used [default: this server itself]
+    #[arg(long, global = true, env = "DESS_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// File with a token of that server [default: the token in DESS_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -104,6 +114,13 @@ pub(crate) enum Command {
         /// Which shell.
         shell: Shell,
     },
+    /// Write manual pages.
+    Man {
+        /// Directory to write them to; made if there is none.
+        directory: PathBuf,
+    },
+    /// Print the OpenAPI document of the REST API.
+    Openapi,
     /// Run the DHCP service.
     Dhcp,
     /// Run the boot service (TFTP and HTTP).

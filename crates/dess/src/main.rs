@@ -5,8 +5,10 @@ mod boot_files;
 mod chap_file;
 mod commands;
 mod config;
+mod control;
 mod data_disks;
 mod doctor;
+mod exit;
 mod limits;
 mod output;
 mod service;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("dess: {error:#}");
-            ExitCode::FAILURE
+            exit::code(&error)
         }
     }
 }
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Completions { shell } = arguments.command {
         commands::completions(shell);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::Man { directory } = &arguments.command {
+        commands::man::write(directory)?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(&arguments.global)?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How far a boot has come. In the order in which a boot passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The PC's firmware asked for an address.

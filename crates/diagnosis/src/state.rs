@@ -7,6 +7,7 @@ use crate::{Attempt, Stage};
 
 /// What a boot attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BootOutcome {
     /// Still under way.
@@ -40,6 +41,7 @@ impl BootOutcome {
 
 /// Why a boot failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// Stable code, e.g. `E22`: shown on the client's screen, in the page and in the docs.
     pub code: String,
@@ -49,6 +51,7 @@ pub struct Fault {
 
 /// What a client does now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ClientState {
     /// Waits for the operator's approval.

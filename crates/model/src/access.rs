@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a user may do. Each role may all that the one before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sees everything but secrets, changes nothing.

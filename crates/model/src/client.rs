@@ -11,6 +11,7 @@ use crate::{
 
 /// What happens to a client's writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum BootPolicy {
     /// A fresh overlay at every power-on; the old one is kept for a while.

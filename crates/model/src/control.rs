@@ -229,6 +229,7 @@ pub enum ControlError {
 
 /// State of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DiskState {
     /// Can be written.
@@ -254,6 +255,7 @@ pub struct SealedStatus {
 
 /// What the boots of a version read, and how much of it was foreseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BootProfileStatus {
     /// The version.
     pub version: VersionRef,
@@ -294,6 +296,7 @@ impl BootProfileStatus {
 
 /// A disk, for people and checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskStatus {
     /// Whose.
     pub client: ClientId,
@@ -317,6 +320,7 @@ pub struct DiskStatus {
 
 /// An open session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionStatus {
     /// Whose.
     pub client: ClientId,

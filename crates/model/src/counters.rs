@@ -6,6 +6,7 @@ use crate::ClientId;
 
 /// Counters of one client since the iSCSI service started, over all of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientCounters {
     /// Whose.
     pub client: ClientId,
@@ -29,6 +30,7 @@ pub struct ClientCounters {
 
 /// Counters of one kind of command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationCounters {
     /// Commands that were carried out.
     pub count: u64,
@@ -44,6 +46,7 @@ pub struct OperationCounters {
 
 /// What the kernel knows of a session's TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TcpCounters {
     /// Smoothed round-trip time in microseconds.
     pub rtt_us: u32,

@@ -9,6 +9,7 @@ pub const DATA_LUN_MAX: u8 = 31;
 
 /// Whether a client may write on a data disk, and what happens to what it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DataAccess {
     /// It may not write: all clients read the same.

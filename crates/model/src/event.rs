@@ -22,6 +22,7 @@ pub enum DhcpPhase {
 
 /// Whose iSCSI login it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LoginKind {
     /// iPXE or UEFI firmware.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Limits of one client, or of all clients of a group together. What is not set is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct IoLimits {
     /// Of commands that take data off the disk.
@@ -20,6 +21,7 @@ pub struct IoLimits {
 
 /// Limits in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimits {
     /// Bytes per second.

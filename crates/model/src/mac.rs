@@ -63,6 +63,22 @@ impl FromStr for MacAddr {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for MacAddr {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MacAddr".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "Ethernet address of one network card, as 52:54:00:77:00:10.",
+            "pattern": "^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$",
+            "examples": ["52:54:00:77:00:10"],
+        })
+    }
+}
+
 impl TryFrom<String> for MacAddr {
     type Error = MacParseError;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the DHCP service does on a subnet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DhcpMode {
     /// Gives addresses and boot information.
@@ -18,6 +19,7 @@ pub enum DhcpMode {
 
 /// First and last address of a pool, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddressRange {
     /// First address.
     pub first: Ipv4Addr,
@@ -39,8 +41,10 @@ impl AddressRange {
 
 /// One IPv4 subnet of the site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subnet {
     /// Network and prefix length, e.g. `10.77.0.0/24`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub network: Ipv4Net,
     /// Whether addresses are given here.
     pub mode: DhcpMode,

@@ -21,6 +21,7 @@ pub const PROBE_DISK_MARK: &[u8] = b"DESS probe disk\n";
 
 /// The five services, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceName {
     /// Addresses and boot information.
@@ -75,6 +76,7 @@ impl FromStr for ServiceName {
 
 /// What the last probe of a service found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProbeReport {
     /// Which service.
     pub service: ServiceName,
@@ -97,6 +99,7 @@ impl ProbeReport {
 
 /// What was asked of a service that did not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeStep {
     /// A DISCOVER that wants an offer.
@@ -119,6 +122,7 @@ pub enum ProbeStep {
 
 /// Why a service does not work. The text is English, for the command line and the log; the page has its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum ProbeFailure {
     /// It has nothing to serve yet.

@@ -18,6 +18,7 @@ pub const SNAPSHOT_FORMAT: u32 = 1;
 
 /// What to do with a MAC address that nobody registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
     /// Register at once with the next seat number and boot.
@@ -29,6 +30,7 @@ pub enum Registration {
 
 /// The server as its clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServerEntry {
     /// Address that clients are given as next-server, in URLs and as portal.
     pub address: Ipv4Addr,
@@ -37,6 +39,7 @@ pub struct ServerEntry {
     /// Port of the HTTP boot service.
     pub http_port: u16,
     /// iSCSI portals in the order in which clients try them.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub portals: Vec<SocketAddrV4>,
 }
 

@@ -10,6 +10,7 @@ pub use forecast::Forecast;
 
 /// How large a client's overlay may get. What is not set is not limited; a limit of the client wins over that of its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct OverlayLimits {
     /// Above it the initiator and the page are told, and nothing else happens. Bytes.
@@ -38,6 +39,7 @@ impl OverlayLimits {
 
 /// Marks of the pool: the file system that holds the overlays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolSettings {
     /// Percent in use above which people are warned.
@@ -73,6 +75,7 @@ impl Default for PoolSettings {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PoolLevel {
     /// There is room.
@@ -137,6 +140,7 @@ impl PoolLevel {
 
 /// Size of a file system and what of it may still be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PoolFigures {
     /// Bytes that it can hold.
     pub total_bytes: u64,
@@ -170,6 +174,7 @@ impl PoolFigures {
 
 /// The pool as the iSCSI service sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PoolStatus {
     /// Size and use.
     #[serde(flatten)]

@@ -9,6 +9,7 @@ use crate::{StoreError, Tx};
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waits for `node`.
@@ -72,6 +73,27 @@ impl Tx {
         let statement = query("SELECT * FROM jobs ORDER BY created_at DESC, id DESC LIMIT ?")
             .bind(i64::from(limit));
         let rows = self.fetch_all("list jobs", statement).await?;
+        rows.iter().map(job_of).collect()
+    }
+
+    /// The last `limit` jobs that are older than `before`, or of all, newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn job_list_before(
+        &mut self,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        // Ids sort by age.
+        let statement = match before {
+            Some(id) => query("SELECT * FROM jobs WHERE id < ? ORDER BY id DESC LIMIT ?")
+                .bind(id.to_string()),
+            None => query("SELECT * FROM jobs ORDER BY id DESC LIMIT ?"),
+        };
+        let rows = self
+            .fetch_all("list jobs", statement.bind(i64::from(limit)))
+            .await?;
         rows.iter().map(job_of).collect()
     }
 

@@ -41,6 +41,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_data_disks.sql"),
     migration!(6, "0006_access.sql"),
     migration!(7, "0007_operate.sql"),
+    migration!(8, "0008_requests.sql"),
     migration!(8, "0008_floor_plan.sql"),
 ];
 

@@ -10,7 +10,7 @@
 //! template. `live` renders the same `parts` again when something changed.
 
 mod access;
-mod api;
+pub mod api;
 mod app;
 mod assets;
 mod catalog;

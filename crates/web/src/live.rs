@@ -30,7 +30,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Browsers that can watch at once.
 const WATCHERS_MAX: usize = 256;
 /// A stream ends after this long; the browser connects again, and its login is checked again.
-const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const STREAM_MAX: Duration = Duration::from_secs(5 * 60);
 /// Changes waiting for a slow browser.
 const QUEUE_MAX: usize = 4;
 
@@ -91,7 +91,17 @@ impl Live {
         self.logins.send_replace(());
     }
 
-    fn watch(&self) -> watch::Receiver<Option<Arc<Version>>> {
+    /// A place among those that watch; none if there are too many.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.watchers).try_acquire_owned().ok()
+    }
+
+    /// Changes when all logins are ended.
+    pub(crate) fn logins(&self) -> watch::Receiver<()> {
+        self.logins.subscribe()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Arc<Version>>> {
         let receiver = self.newest.subscribe();
         self.wake.notify_one();
         receiver
@@ -157,9 +167,7 @@ pub(crate) async fn live(
     Query(Seen { seen }): Query<Seen>,
 ) -> Result<Sse<impl tokio_stream::Stream<Item = Result<Event, Infallible>>>, Problem> {
     let watched = Watched::from_path(&page).ok_or(Problem::NotFound)?;
-    let place = Arc::clone(&app.live.watchers)
-        .try_acquire_owned()
-        .map_err(|_| Problem::Slow)?;
+    let place = app.live.place().ok_or(Problem::Slow)?;
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
     let stream = Stream {
         app,
@@ -185,7 +193,7 @@ struct Stream {
 impl Stream {
     async fn run(self, seen: u64) {
         let mut state = self.app.live.watch();
-        let mut logins = self.app.live.logins.subscribe();
+        let mut logins = self.app.live.logins();
         let mut shown = Shown::default();
         let mut first = true;
         let end = Instant::now() + STREAM_MAX;

@@ -6,13 +6,15 @@ use askama::Template;
 use axum::Json;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use dess_model::ControlError;
 use dess_node::operations::OperationError;
 
+use crate::api;
+use crate::api::details::ProblemDetails;
 use crate::app::App;
 use crate::catalog::{Catalog, Phrase};
 use crate::frame::Frame;
@@ -180,7 +182,9 @@ pub(crate) fn refusal(t: &Catalog, error: &OperationError) -> String {
         OperationError::Service(_) => t.refused_no_answer.into(),
         OperationError::Store(_) => t.database_title.into(),
         OperationError::NoSite => t.no_site_title.into(),
-        OperationError::Refused(_) | OperationError::SiteExists { .. } => t.refused_state.into(),
+        OperationError::Refused(_)
+        | OperationError::SiteExists { .. }
+        | OperationError::Stale { .. } => t.refused_state.into(),
     }
 }
 
@@ -224,6 +228,7 @@ impl From<OperationError> for Problem {
             OperationError::Invalid { .. }
             | OperationError::Conflict { .. }
             | OperationError::SiteExists { .. }
+            | OperationError::Stale { .. }
             | OperationError::Refused(_)
             | OperationError::Service(_)
             | OperationError::Target(_) => {
@@ -272,19 +277,43 @@ pub(crate) async fn show_problems(
     let problem = response
         .extensions_mut()
         .remove::<Problem>()
-        .or_else(|| bare_refusal(&response));
+        .or_else(|| bare_refusal(&response, is_api(&visitor)));
     match problem {
+        Some(problem) if is_api(&visitor) => ProblemDetails::of(&problem).into_response(),
         Some(problem) => render(&app, &visitor, problem).await,
+        None if is_api(&visitor) && response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            method_not_allowed(&response)
+        }
         None => response,
     }
 }
 
+fn is_api(visitor: &Visitor) -> bool {
+    visitor.path.starts_with(api::PREFIX)
+}
+
+/// Says which methods there are (RFC 9110 §15.5.6).
+fn method_not_allowed(bare: &Response) -> Response {
+    let details = ProblemDetails::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "There is no such method here",
+        "the header Allow names those that there are".to_owned(),
+    );
+    let mut response = details.into_response();
+    if let Some(allow) = bare.headers().get(ALLOW) {
+        response.headers_mut().insert(ALLOW, allow.clone());
+    }
+    response
+}
+
 /// What a layer below refused without words; a page or JSON has its own.
-fn bare_refusal(response: &Response) -> Option<Problem> {
+fn bare_refusal(response: &Response, api: bool) -> Option<Problem> {
     let kind = response.headers().get(CONTENT_TYPE);
     let has_words = kind.is_some_and(|kind| !kind.as_bytes().starts_with(b"text/plain"));
     match response.status() {
         _ if has_words => None,
+        StatusCode::METHOD_NOT_ALLOWED if api => None,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Problem::NotFound),
         StatusCode::FORBIDDEN => Some(Problem::Forged),
         StatusCode::BAD_REQUEST
@@ -303,7 +332,7 @@ async fn render(app: &App, visitor: &Visitor, problem: Problem) -> Response {
     }
     let words = app.wording(visitor.language);
     let (title, what, next) = problem.words(words.t);
-    if visitor.path.starts_with("/api/") || visitor.path.starts_with("/live/") {
+    if visitor.path.starts_with("/live/") {
         let body = serde_json::json!({ "error": { "key": problem.key(), "message": what, "next": next.to_string() } });
         let mut response = (status, Json(body)).into_response();
         if status == StatusCode::UNAUTHORIZED {
@@ -352,6 +381,11 @@ async fn render(app: &App, visitor: &Visitor, problem: Problem) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// As [`encode`], for one segment of a path or a value of a query.
+pub fn encode_segment(text: &str) -> String {
+    encode(text).replace('/', "%2F")
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 §2.3) and `/`.

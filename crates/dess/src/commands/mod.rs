@@ -11,6 +11,7 @@ mod image;
 mod import;
 mod init;
 mod job;
+pub(crate) mod man;
 mod services;
 mod site;
 mod space;
@@ -23,18 +24,18 @@ mod wake;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use dess_node::operations::Operations;
 
 use crate::arguments::{Arguments, Command, WebCommand};
 use crate::config::Config;
+use crate::control::{Remote, Server};
 use crate::doctor;
 use crate::service;
 
-/// Exit code of `dess status`, `dess service status` and the checks if something is abnormal.
-pub(crate) const ABNORMAL: u8 = 3;
+pub(crate) use crate::exit::ABNORMAL;
 
 /// Runs a subcommand to its end.
 pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode> {
@@ -44,6 +45,15 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         let database = config.database()?;
         Ok(Operations::with_database(config.paths(), database).acting_as(actor()))
     };
+    if let Some(url) = &arguments.global.server {
+        let token = std::env::var("DESS_TOKEN").ok();
+        let server = Server::new(
+            url,
+            token.as_deref(),
+            arguments.global.token_file.as_deref(),
+        )?;
+        return run_remote(&Remote(server), arguments.command, json).await;
+    }
     match arguments.command {
         Command::Init(setup) => init::init(&operations()?, setup, json).await,
         Command::Up => up::up(&config, &arguments.global).await,
@@ -67,8 +77,9 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
             let kept = config.database.backups_kept;
             db::db(&operations()?, command, kept, json).await
         }
-        Command::Completions { shell } => {
-            completions(shell);
+        Command::Completions { .. } | Command::Man { .. } => bail!("done before"),
+        Command::Openapi => {
+            print!("{}", dess_web::api::openapi_json());
             Ok(ExitCode::SUCCESS)
         }
         Command::Web {
@@ -82,6 +93,19 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Iscsi { command } => service::iscsi(&config, command).await,
         Command::Node => service::node(&config).await,
         Command::Web { command: None } => service::web(&config).await,
+    }
+}
+
+/// Runs a subcommand on another server.
+async fn run_remote(remote: &Remote, command: Command, json: bool) -> Result<ExitCode> {
+    match command {
+        Command::Status => status::status(remote, json).await,
+        Command::Client(command) => client::client(remote, command, json).await,
+        Command::Group(command) => group::group(remote, command, json).await,
+        Command::Image(command) => image::image(remote, command, json).await,
+        Command::Service(command) => services::service(remote, command, json).await,
+        Command::Job(command) => job::job(remote, command, json).await,
+        _ => bail!("this works only on the server itself, without --server (DESS_SERVER)"),
     }
 }
 

@@ -25,6 +25,7 @@ const GPT_EFI_SYSTEM: [u8; 16] = [
 
 /// How a disk is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PartitionTable {
     /// Not, or not in a way that is known.
@@ -37,6 +38,7 @@ pub enum PartitionTable {
 
 /// Something about a disk that people should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {
     /// Nothing in the first sector that firmware could run.
@@ -107,6 +109,7 @@ pub enum Finding {
 
 /// What was seen of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskLint {
     /// How it is divided.
     pub table: PartitionTable,

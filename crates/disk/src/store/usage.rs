@@ -15,6 +15,7 @@ use crate::error::DiskError;
 
 /// What is kept of one disk, in bytes of storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskUsage {
     /// The disk.
     pub disk: DiskId,

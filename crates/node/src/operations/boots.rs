@@ -3,13 +3,14 @@
 use dess_diagnosis::{Attempt, BootOutcome, Fault, Stage};
 use dess_model::{AttemptId, ClientId, Timestamp};
 use dess_store::StepRecord;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OperationError, Operations, Result};
 use crate::timeline::attempt_of;
 
 /// One boot attempt in short.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BootSummary {
     /// Which attempt.
     pub id: AttemptId,
@@ -28,7 +29,7 @@ pub struct BootSummary {
 }
 
 /// One boot attempt with its timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BootAttemptView {
     /// The attempt in short.
     #[serde(flatten)]
@@ -38,7 +39,7 @@ pub struct BootAttemptView {
 }
 
 /// One step of a timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
     /// When.
     pub at: Timestamp,

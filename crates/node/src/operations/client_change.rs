@@ -3,21 +3,24 @@
 use std::net::Ipv4Addr;
 
 use dess_model::{BootPolicy, ClientId, MacAddr, Subnet, Timestamp};
-use dess_store::{ClientRecord, ServerRecord, Tx};
+use dess_store::{ClientRecord, Holder, ServerRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
-use super::clients::fetch;
+use super::clients::{expect_revision, fetch};
+use super::data_disks;
 use super::images::{Catalogue, default_group};
 use super::maintenance::no_maintenance_policy;
 use super::{
-    ClientView, LimitsChange, OperationError, Operations, Result, differences, is_plain_name,
-    record,
+    ClientView, DataDiskChange, LimitsChange, OperationError, Operations, Result, Revision,
+    differences, is_plain_name, record,
 };
 use crate::registration;
 
 /// A client to register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ClientAdd {
     /// Network card that it boots from.
     pub mac: MacAddr,
@@ -35,8 +38,8 @@ pub struct ClientAdd {
 
 /// Changes of a client. `None` leaves a field as it is; the inner `None` of a double option
 /// takes the value away (back to the group's, or none); in JSON it is `null`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClientChange {
     /// Seat number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +65,9 @@ pub struct ClientChange {
     /// How much of the storage it may use; felt at once, also by a running client.
     #[serde(skip_serializing_if = "LimitsChange::is_empty")]
     pub limits: LimitsChange,
+    /// Its data disks, from its next power-on on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_disks: Vec<DataDiskChange>,
 }
 
 /// A field that is there, be it `null`.
@@ -97,10 +103,23 @@ impl Operations {
     /// # Errors
     /// If a field is wrong or taken, or there is no such client.
     pub async fn client_set(&self, id: ClientId, change: ClientChange) -> Result<ClientView> {
+        self.client_set_if(id, change, None).await
+    }
+
+    /// As [`client_set`](Self::client_set), only if its settings are still those of `expected`.
+    ///
+    /// # Errors
+    /// As there, or if it was changed meanwhile.
+    pub async fn client_set_if(
+        &self,
+        id: ClientId,
+        change: ClientChange,
+        expected: Option<&Revision>,
+    ) -> Result<ClientView> {
         let (change, actor) = (&change, &*self.actor);
         self.store()
             .await?
-            .transact(|tx| set(tx, id, change, actor))
+            .transact(|tx| set(tx, id, change, expected, actor))
             .await?;
         self.publish().await;
         self.client_get(id).await
@@ -129,8 +148,15 @@ async fn add(mut tx: Tx, wanted: &ClientAdd, actor: &str) -> Result<ClientId> {
     Ok(client.id)
 }
 
-async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Result<()> {
+async fn set(
+    mut tx: Tx,
+    id: ClientId,
+    change: &ClientChange,
+    expected: Option<&Revision>,
+    actor: &str,
+) -> Result<()> {
     let before = fetch(&mut tx, id).await?;
+    expect_revision(&mut tx, &before, expected).await?;
     let mut client = before.clone();
     if let Some(seat) = change.seat {
         client.seat = seat;
@@ -168,7 +194,11 @@ async fn set(mut tx: Tx, id: ClientId, change: &ClientChange, actor: &str) -> Re
     let clients = tx.client_list().await?;
     check(&mut tx, &client, &clients).await?;
     tx.client_update(&client).await?;
-    let details = differences(&settings(&before), &settings(&client));
+    data_disks::change(&mut tx, Holder::Client(id), &change.data_disks).await?;
+    let mut details = differences(&settings(&before), &settings(&client));
+    if !change.data_disks.is_empty() {
+        details["data_disks"] = json!(change.data_disks);
+    }
     record(&mut tx, actor, "client.set", &before.name, details).await?;
     Ok(())
 }

@@ -15,16 +15,17 @@ use dess_model::{
     TargetRequest,
 };
 use dess_store::{AttemptRecord, ClientRecord, GroupRecord, MaintenanceRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::images::Catalogue;
-use super::{BootSummary, DataDiskView, OperationError, Operations, Result, record};
+use super::{BootSummary, DataDiskView, OperationError, Operations, Result, Revision, record};
 use crate::data_disks::{DataDisks, maintenance_of};
 use crate::timeline::attempt_of;
 
 /// One client, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientView {
     /// Identity.
     pub id: ClientId,
@@ -66,10 +67,13 @@ pub struct ClientView {
     pub traffic: Traffic,
     /// When it was registered.
     pub created: Timestamp,
+    /// Fingerprint of its settings, to change them only as they were seen.
+    #[serde(default)]
+    pub revision: Revision,
 }
 
 /// The image version that a client boots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageAssignment {
     /// Which version.
     pub version: VersionRef,
@@ -80,16 +84,17 @@ pub struct ImageAssignment {
 }
 
 /// What was seen of a client's hardware at boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hardware {
     /// Firmware kind (DHCP option 93).
+    #[schemars(with = "Option<u16>")]
     pub architecture: Option<Architecture>,
     /// SMBIOS UUID (DHCP option 97), as hexadecimal digits.
     pub uuid: Option<String>,
 }
 
 /// Bytes that a client moved since its last power-on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// Bytes read.
     pub read_bytes: u64,
@@ -98,7 +103,7 @@ pub struct Traffic {
 }
 
 /// What the iSCSI service tells: open sessions, and counters of the clients since it started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DataPathView {
     /// Open sessions.
     pub sessions: Vec<SessionStatus>,
@@ -107,7 +112,7 @@ pub struct DataPathView {
 }
 
 /// What the boots of a version read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BootProfileView {
     /// The version, for people: `debian@1`.
     pub label: String,
@@ -196,6 +201,21 @@ impl Operations {
     /// # Errors
     /// If there is no such client, it runs, or its disk cannot be removed.
     pub async fn client_remove(&self, id: ClientId, force: bool) -> Result<()> {
+        self.client_remove_if(id, force, None).await
+    }
+
+    /// As [`client_remove`](Self::client_remove), only if its settings are still those of `expected`.
+    ///
+    /// # Errors
+    /// As there, or if it was changed meanwhile.
+    pub async fn client_remove_if(
+        &self,
+        id: ClientId,
+        force: bool,
+        expected: Option<&Revision>,
+    ) -> Result<()> {
+        let present = self.client_get(id).await?;
+        present.revision.expect(expected, "client", &present.name)?;
         self.refuse_if_maintaining(id).await?;
         self.refuse_if_running(id, force).await?;
         let remove = TargetRequest::Remove { client: id, force };
@@ -370,6 +390,19 @@ async fn view(tx: &mut Tx, client: ClientRecord) -> Result<ClientView> {
     Ok(room.view(client))
 }
 
+/// Refuses a change of a client whose settings are not those of `expected` any more.
+pub(super) async fn expect_revision(
+    tx: &mut Tx,
+    client: &ClientRecord,
+    expected: Option<&Revision>,
+) -> Result<()> {
+    if expected.is_none() {
+        return Ok(());
+    }
+    let present = view(tx, client.clone()).await?.revision;
+    present.expect(expected, "client", &client.name)
+}
+
 /// What is needed to show clients.
 struct Room {
     groups: Vec<GroupRecord>,
@@ -440,6 +473,8 @@ impl Room {
             }),
             created: client.created,
             name: client.name,
+            revision: Revision::default(),
         }
+        .revised()
     }
 }

@@ -2,6 +2,7 @@
 
 use dess_model::{ClientId, DATA_LUN_MAX, DataAccess, ImageId};
 use dess_store::{DataContent, DataDiskRecord, Holder, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::{ClientView, GroupView, OperationError, Operations, Result, record};
 use crate::data_disks::{DataDisk, DataDisks};
 
 /// A data disk, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DataDiskView {
     /// Its logical unit number.
     pub lun: u8,
@@ -27,7 +28,7 @@ pub struct DataDiskView {
 }
 
 /// A change of one data disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DataDiskChange {
     /// Its logical unit number, 1 to [`DATA_LUN_MAX`].
     pub lun: u8,
@@ -36,7 +37,7 @@ pub struct DataDiskChange {
 }
 
 /// What shall be on a data disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataDiskChoice {
     /// An image.
@@ -133,7 +134,7 @@ impl Operations {
     }
 }
 
-async fn change(tx: &mut Tx, holder: Holder, changes: &[DataDiskChange]) -> Result<()> {
+pub(super) async fn change(tx: &mut Tx, holder: Holder, changes: &[DataDiskChange]) -> Result<()> {
     let catalogue = Catalogue::read(tx).await?;
     for DataDiskChange { lun, to } in changes {
         let lun = *lun;

@@ -42,6 +42,14 @@ pub enum OperationError {
         /// As asked.
         name: String,
     },
+    /// It was changed since whoever asks looked at it.
+    #[error("the {what} \"{name}\" was changed meanwhile; look at it again")]
+    Stale {
+        /// What it is, e.g. `client`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The thing is in a state that does not allow it.
     #[error("{0}")]
     Refused(String),
@@ -65,6 +73,7 @@ impl OperationError {
             Self::Invalid { .. } => "invalid",
             Self::Conflict { .. } => "conflict",
             Self::NotFound { .. } => "not_found",
+            Self::Stale { .. } => "stale",
             Self::Refused(_) => "refused",
             Self::Target(_) => "target",
             Self::Service(_) => "service",

@@ -10,6 +10,7 @@ use dess_model::{
 use dess_store::{
     ClientRecord, GroupRecord, Holder, ImageRecord, MaintenanceRecord, Tx, VersionRecord,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -17,13 +18,13 @@ use uuid::Uuid;
 use super::jobs::new_job;
 use super::maintenance::no_maintenance_policy;
 use super::{
-    DataDiskView, ImageAssignment, OperationError, Operations, Result, audit, differences,
-    is_plain_name, record,
+    DataDiskView, ImageAssignment, OperationError, Operations, Result, Revision, audit,
+    differences, is_plain_name, record,
 };
 use crate::data_disks::DataDisks;
 
 /// One image with its versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageView {
     /// Identity.
     pub id: ImageId,
@@ -36,7 +37,7 @@ pub struct ImageView {
 }
 
 /// The maintenance client of an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MaintenanceView {
     /// The client.
     pub client: ClientId,
@@ -51,7 +52,7 @@ pub struct MaintenanceView {
 }
 
 /// One version of an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     /// Which.
     pub version: VersionRef,
@@ -79,7 +80,7 @@ pub struct VersionView {
 }
 
 /// An image to import.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageImport {
     /// File on the server: raw, qcow2, VHD, VHDX or VMDK, also packed with gzip or zstd; or a pipe.
     pub source: PathBuf,
@@ -89,7 +90,7 @@ pub struct ImageImport {
 }
 
 /// Whom an image is assigned to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AssignTo {
     /// The default group: all clients without a version of their own.
@@ -99,7 +100,7 @@ pub enum AssignTo {
 }
 
 /// Which version an assignment gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Follow {
     /// The one that is named, until the assignment is changed.
@@ -110,7 +111,7 @@ pub enum Follow {
 }
 
 /// A group of clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupView {
     /// Identity.
     pub id: GroupId,
@@ -130,6 +131,31 @@ pub struct GroupView {
     /// How large the overlay of each of them may get.
     #[serde(default)]
     pub overlay_limits: OverlayLimits,
+    /// Fingerprint of its settings, to change them only as they were seen.
+    #[serde(default)]
+    pub revision: Revision,
+}
+
+impl GroupView {
+    pub(super) fn of(group: GroupRecord, disks: &DataDisks, catalogue: &Catalogue) -> Self {
+        Self {
+            data_disks: disks
+                .of_holder(Holder::Group(group.id))
+                .map(|record| DataDiskView::of_record(record, disks, catalogue))
+                .collect(),
+            id: group.id,
+            name: group.name,
+            default: group.default,
+            image: group
+                .version
+                .map(|version| catalogue.assignment(version, false)),
+            policy: group.policy,
+            limits: group.limits,
+            overlay_limits: group.overlay_limits,
+            revision: Revision::default(),
+        }
+        .revised()
+    }
 }
 
 const PIPE_PREFIX: &str = "image-import-";
@@ -327,21 +353,7 @@ impl Operations {
         let disks = DataDisks::read(&mut tx).await?;
         Ok(groups
             .into_iter()
-            .map(|group| GroupView {
-                data_disks: disks
-                    .of_holder(Holder::Group(group.id))
-                    .map(|record| DataDiskView::of_record(record, &disks, &catalogue))
-                    .collect(),
-                id: group.id,
-                name: group.name,
-                default: group.default,
-                image: group
-                    .version
-                    .map(|version| catalogue.assignment(version, false)),
-                policy: group.policy,
-                limits: group.limits,
-                overlay_limits: group.overlay_limits,
-            })
+            .map(|group| GroupView::of(group, &disks, &catalogue))
             .collect())
     }
 

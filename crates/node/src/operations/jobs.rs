@@ -3,13 +3,14 @@
 use dess_model::{JobId, Timestamp};
 use dess_store::JobRecord;
 pub use dess_store::JobState;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{OperationError, Operations, Result, audit};
 
 /// One job, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobView {
     /// Identity.
     pub id: JobId,
@@ -77,6 +78,15 @@ impl Operations {
     /// If the database cannot be read.
     pub async fn job_list(&self, limit: u32) -> Result<Vec<JobView>> {
         let jobs = self.read().await?.job_list(limit).await?;
+        Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// The last `limit` jobs that are older than `before`, or of all, newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn job_list_before(&self, before: Option<JobId>, limit: u32) -> Result<Vec<JobView>> {
+        let jobs = self.read().await?.job_list_before(before, limit).await?;
         Ok(jobs.into_iter().map(view).collect())
     }
 

@@ -2,6 +2,7 @@
 
 use dess_model::{BURST_MS_MAX, IoLimits, OverlayLimits};
 use dess_store::{GroupRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,8 +11,8 @@ use super::{GroupView, OperationError, Operations, Result, differences, record};
 
 /// Changes of limits. `None` leaves a limit as it is; the inner `None` takes it away (in JSON it
 /// is `null`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct LimitsChange {
     /// Bytes read per second.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]

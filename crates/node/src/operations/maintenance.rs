@@ -2,6 +2,7 @@
 
 use dess_model::{ClientId, ControlError, ImageId, JobId, TargetReply, TargetRequest, Timestamp};
 use dess_store::{MaintenanceRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::{OperationError, Operations, Result, audit, record};
 use crate::data_disks::DataDisks;
 
 /// A version to make of what the maintenance client wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishOrder {
     /// Name of the image.
     pub image: String,

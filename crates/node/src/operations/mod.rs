@@ -15,13 +15,16 @@ mod dhcpd;
 mod error;
 mod floor_plan;
 mod garbage;
+mod group_change;
 mod images;
 mod jobs;
 mod limits;
 mod maintenance;
 mod names;
+mod once;
 mod overview;
 mod records;
+mod revision;
 mod rollout;
 mod sheet;
 mod site;
@@ -43,6 +46,7 @@ pub use dhcpd::{DhcpdLeft, DhcpdReport};
 pub use error::OperationError;
 pub use floor_plan::{FLOOR_SIDE_MAX, FloorPlan, SeatPlace, Zone};
 pub use garbage::{GarbageView, Orphan, OrphanKind};
+pub use group_change::GroupChange;
 pub use images::{
     AssignTo, Follow, GroupView, ImageImport, ImageView, MaintenanceView, VersionView, end_marker,
 };
@@ -51,6 +55,7 @@ pub use limits::LimitsChange;
 pub use names::NamedDisk;
 pub use overview::{FaultyClient, Overview};
 pub use records::{AuditCursor, AuditQuery, AuditView, NoticeKind, NoticeView};
+pub use revision::Revision;
 
 use details::{differences, redacted};
 pub use sheet::{SheetProblem, SheetReport};

@@ -3,13 +3,14 @@
 use dess_model::Timestamp;
 use dess_store::AuditFilter;
 pub use dess_store::NoticeKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Operations, Result, audit};
 
 /// One line of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditView {
     /// Identity.
     pub id: Uuid,
@@ -78,7 +79,7 @@ impl AuditCursor {
 }
 
 /// Something that an operator should know; one row per kind and subject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NoticeView {
     /// What it is about.
     pub kind: NoticeKind,

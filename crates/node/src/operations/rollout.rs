@@ -2,6 +2,7 @@
 
 use dess_model::{ClientId, ImageId, Timestamp, VersionRef};
 use dess_store::{Assigned, ClientRecord, GroupRecord, Holder, RolloutRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use super::images::Catalogue;
 use super::{OperationError, Operations, Result, record};
 
 /// Who gets a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutTo {
     /// These clients only.
@@ -20,7 +21,7 @@ pub enum RolloutTo {
 }
 
 /// What a roll-out, or taking one back, did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutView {
     /// The version that was rolled out or taken back, for people: `debian@2`.
     pub label: String,

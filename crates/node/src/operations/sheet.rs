@@ -5,6 +5,7 @@ mod plan;
 
 use dess_model::BootPolicy;
 use dess_store::Tx;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ const COLUMNS: [&str; 7] = [
     "boot_file",
 ];
 /// What a sheet does, or why it does nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SheetReport {
     /// Names of clients that are new.
     pub added: Vec<String>,
@@ -40,7 +41,7 @@ pub struct SheetReport {
 }
 
 /// One thing that is wrong with a sheet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SheetProblem {
     /// Line of the sheet, from 1.
     pub line: usize,

@@ -8,6 +8,7 @@ use dess_model::{
 };
 use dess_store::{GroupRecord, ServerRecord, SiteRecord, StoreError, Tx};
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -45,7 +46,7 @@ pub struct SiteSetup {
 }
 
 /// The site as set up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SiteView {
     /// Name of the site.
     pub name: String,

@@ -9,6 +9,7 @@ use dess_model::{
     TargetRequest, VersionRef,
 };
 use dess_store::{ClientRecord, GroupRecord, ImageRecord, SiteRecord, Tx};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ use super::images::Catalogue;
 use super::{OperationError, Operations, Result, differences, record};
 
 /// The space of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SpaceView {
     /// The pool: the file system of the overlays.
     pub pool: PoolStatus,
@@ -37,7 +38,7 @@ pub struct SpaceView {
 }
 
 /// What is kept of one disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskSpace {
     /// Whose; none if no client has it any more.
     pub client: Option<ClientId>,
@@ -53,7 +54,7 @@ pub struct DiskSpace {
 }
 
 /// What one version uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionSpace {
     /// Which.
     pub version: VersionRef,
@@ -64,7 +65,7 @@ pub struct VersionSpace {
 }
 
 /// A change of the pool's marks; `None` leaves one as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PoolChange {
     /// [`PoolSettings::warn_percent`].

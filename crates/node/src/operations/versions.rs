@@ -7,6 +7,7 @@ use dess_disk::{
 };
 use dess_model::{DiskId, DiskStatus, JobId, TargetReply, TargetRequest, Timestamp, VersionRef};
 use dess_store::{ClientRecord, Holder, ImageRecord, Tx, VersionRecord};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use crate::ScrubState;
 use crate::data_disks::DataDisks;
 
 /// How much differs between two versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DifferenceView {
     /// One of them, for people: `debian@1`.
     pub one: String,

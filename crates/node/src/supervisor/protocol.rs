@@ -2,6 +2,7 @@
 
 use dess_model::{ProbeReport, Timestamp};
 pub use dess_model::{ServiceName, UnknownService};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Condition of a service.
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Starting --ready--> Ready --exit--> Backoff --delay over--> Starting
 ///     `----exit---------------------->'    `--shutdown--> Stopped
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
     /// The process runs and has not said that its sockets are bound.
@@ -24,7 +25,7 @@ pub enum ServiceState {
 }
 
 /// How a service ended. The text is English, for the command line and the log; the page has its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum LastExit {
     /// By itself.
@@ -54,7 +55,7 @@ pub enum LastExit {
 }
 
 /// One service as people and checks see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     /// Which.
     pub name: ServiceName,

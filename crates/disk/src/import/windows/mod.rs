@@ -31,6 +31,7 @@ const DRIVERS_MAX: usize = 64;
 
 /// A Windows on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WindowsSeen {
     /// What it calls itself, for instance `Windows 11 Pro`.
     pub name: String,
@@ -46,6 +47,7 @@ pub struct WindowsSeen {
 
 /// A driver of a network card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NetworkDriver {
     /// Name of the service.
     pub service: String,
@@ -55,6 +57,7 @@ pub struct NetworkDriver {
 
 /// When Windows starts a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DriverStart {
     /// With the kernel.
