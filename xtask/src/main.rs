@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod lint;
 mod program;
+mod schemathesis;
 mod screenshots;
 mod test;
 mod tidy;

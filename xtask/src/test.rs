@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::fuzz::{self, FuzzArguments};
 use crate::program::{cargo, host, is_root, run, target_directory};
+use crate::schemathesis;
 
 #[derive(Args, Default)]
 pub(crate) struct TestArguments {
@@ -21,6 +22,9 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<()> {
     let mut tests = cargo(&["nextest", "run", "--workspace", "--all-features"]);
     // Built with the tests, since the command line has tests of its own.
     tests.env("DESS_BIN", target_directory().join("debug").join("dess"));
+    if let Some(program) = schemathesis::ensure() {
+        tests.env("DESS_SCHEMATHESIS", program);
+    }
     if !is_root() {
         // Rooms are made of network namespaces, which need root; the build does not.
         tests.env(runner_variable()?, "sudo --preserve-env");

@@ -33,12 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Command::Completions { shell } = arguments.command {
-        commands::completions(shell);
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Command::Man { directory } = &arguments.command {
-        commands::man::write(directory)?;
+    if commands::without_site(&arguments.command)? {
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(&arguments.global)?;

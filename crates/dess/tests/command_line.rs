@@ -195,6 +195,54 @@ fn completions_are_printed_for_every_shell() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let site = Site::new();
+    let pages = site.path("man");
+    let output = site.run(&["man", &pages]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |name: &str| std::fs::read_to_string(Path::new(&pages).join(name)).unwrap();
+    assert!(
+        read("dess.1").contains("dess\\-client(1)"),
+        "{}",
+        read("dess.1")
+    );
+    for name in [
+        "dess.1",
+        "dess-client-list.1",
+        "dess-image-rollout.1",
+        "dess-db-check.1",
+    ] {
+        let page = read(name);
+        assert!(
+            page.contains(".TH ") && page.contains("EXIT STATUS"),
+            "{name}: {page}"
+        );
+    }
+    // As `man` itself sees them, where there is one.
+    let page = Path::new(&pages).join("dess-client-set.1");
+    let man = Command::new("man")
+        .args(["--warnings", "-l"])
+        .arg(&page)
+        .env("MANPAGER", "cat")
+        .output();
+    if let Ok(shown) = man {
+        assert!(stderr(&shown).is_empty(), "{}", stderr(&shown));
+        assert!(
+            stdout(&shown).contains("there is no such client"),
+            "{}",
+            stdout(&shown)
+        );
+    }
+}
+
+#[test]
+fn the_document_of_the_api_is_printed() {
+    let output = Site::new().run(&["openapi"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+#[test]
 fn without_rights_the_directory_is_named() {
     let site = Site::new();
     let mut command = Command::new("setpriv");

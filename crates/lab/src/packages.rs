@@ -53,6 +53,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/mariadb", "mariadb-client"),
     ("/usr/bin/rsync", "rsync"),
     ("/usr/bin/lsof", "lsof"),
+    // The file that `python3 -m venv` misses without the package.
+    ("/usr/share/doc/python3-venv/copyright", "python3-venv"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
 ];

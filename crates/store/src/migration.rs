@@ -41,8 +41,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_data_disks.sql"),
     migration!(6, "0006_access.sql"),
     migration!(7, "0007_operate.sql"),
-    migration!(8, "0008_requests.sql"),
     migration!(8, "0008_floor_plan.sql"),
+    migration!(9, "0009_requests.sql"),
 ];
 
 const VERSIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions \

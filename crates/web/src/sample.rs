@@ -7,7 +7,7 @@ use dess_model::{
 };
 use dess_node::operations::{
     BootAttemptView, BootSummary, ClientView, GroupView, Hardware, ImageAssignment, ImageView,
-    SessionView, StepView, Traffic, VersionView,
+    Revision, SessionView, StepView, Traffic, VersionView,
 };
 use dess_node::supervisor::protocol::{LastExit, ServiceName, ServiceState, ServiceStatus};
 
@@ -135,6 +135,7 @@ pub(crate) fn client(seat: u32) -> ClientView {
             written_bytes: 512_000_000,
         },
         created: before(86_400 * 30),
+        revision: Revision::default(),
     }
 }
 
@@ -202,6 +203,7 @@ pub(crate) fn site(down: Option<ServiceName>) -> Site {
                 data_disks: Vec::new(),
                 limits: dess_model::IoLimits::default(),
                 overlay_limits: dess_model::OverlayLimits::default(),
+                revision: Revision::default(),
             }],
             ..Records::default()
         },

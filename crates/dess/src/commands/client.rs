@@ -5,47 +5,48 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use dess_diagnosis::ClientState;
 use dess_model::{BootPolicy, IscsiIdentity, Timestamp};
-use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView, Operations};
+use dess_node::operations::{BootAttemptView, ClientAdd, ClientChange, ClientView};
 use serde::Serialize;
 
 use super::traffic::ClientTraffic;
 use super::{confirmed, import, wake};
 use crate::arguments::{ClientAddArguments, ClientCommand, ClientSetArguments, parse_policy};
+use crate::control::Control;
 use crate::data_disks;
 use crate::limits;
 use crate::output::{self, ago, bytes, duration, or_dash, say, table};
 
 pub(super) async fn client(
-    operations: &Operations,
+    control: &impl Control,
     command: ClientCommand,
     json: bool,
 ) -> Result<ExitCode> {
     match command {
-        ClientCommand::List => list(operations, json).await?,
+        ClientCommand::List => list(control, json).await?,
         ClientCommand::Show { client, secret } => {
-            let client = operations.client_find(&client).await?;
+            let client = control.client_find(&client).await?;
             let iscsi = match secret {
-                true => Some(operations.client_iscsi(client.id).await?),
+                true => Some(control.local()?.client_iscsi(client.id).await?),
                 false => None,
             };
-            let data_path = operations.data_path().await.ok().flatten();
+            let data_path = control.data_path().await.ok().flatten();
             let traffic = ClientTraffic::of(&client, data_path.unwrap_or_default());
             details(&client, &traffic, iscsi.as_ref(), json)?;
         }
         ClientCommand::Add(arguments) => {
-            let added = operations.client_add(addition(arguments)).await?;
+            let added = control.client_add(addition(arguments)).await?;
             show(&added, json)?;
         }
-        ClientCommand::Set(arguments) => set(operations, *arguments, json).await?,
+        ClientCommand::Set(arguments) => set(control, *arguments, json).await?,
         ClientCommand::Approve { client } => {
-            let client = operations.client_find(&client).await?;
-            show(&operations.client_approve(client.id).await?, json)?;
+            let client = control.client_find(&client).await?;
+            show(&control.client_approve(client.id).await?, json)?;
         }
         ClientCommand::Remove { client, force, yes } => {
-            let client = operations.client_find(&client).await?;
+            let client = control.client_find(&client).await?;
             let question = format!("Remove {} with its disk and its history?", named(&client));
             if confirmed(&question, yes)? {
-                operations.client_remove(client.id, force).await?;
+                control.client_remove(&client, force).await?;
                 say!("{} is removed", named(&client));
             }
         }
@@ -55,18 +56,18 @@ pub(super) async fn client(
             stagger,
         } => wake::wake(operations, &clients, group.as_deref(), stagger).await?,
         ClientCommand::Reset { client, force, yes } => {
-            reset(operations, &client, force, yes).await?;
+            reset(control, &client, force, yes).await?;
         }
-        ClientCommand::Export { file } => import::export(operations, file.as_deref()).await?,
+        ClientCommand::Export { file } => import::export(control.local()?, file.as_deref()).await?,
         ClientCommand::Import { file, dry_run } => {
-            return import::import(operations, &file, dry_run, json).await;
+            return import::import(control.local()?, &file, dry_run, json).await;
         }
         ClientCommand::ImportDhcpd { file, dry_run } => {
-            return import::import_dhcpd(operations, &file, dry_run, json).await;
+            return import::import_dhcpd(control.local()?, &file, dry_run, json).await;
         }
         ClientCommand::Boots { client, limit } => {
-            let client = operations.client_find(&client).await?;
-            let boots = operations.client_boots(client.id, limit).await?;
+            let client = control.client_find(&client).await?;
+            let boots = control.client_boots(client.id, limit).await?;
             if json {
                 output::json(&boots)?;
             } else {
@@ -77,8 +78,8 @@ pub(super) async fn client(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(operations: &Operations, json: bool) -> Result<()> {
-    let clients = operations.client_list().await?;
+async fn list(control: &impl Control, json: bool) -> Result<()> {
+    let clients = control.client_list().await?;
     if json {
         return output::json(&clients);
     }
@@ -160,13 +161,13 @@ fn details(
     Ok(())
 }
 
-async fn reset(operations: &Operations, client: &str, force: bool, yes: bool) -> Result<()> {
-    let client = operations.client_find(client).await?;
+async fn reset(control: &impl Control, client: &str, force: bool, yes: bool) -> Result<()> {
+    let client = control.client_find(client).await?;
     let question = format!("Drop everything that {} has written?", named(&client));
     if !confirmed(&question, yes)? {
         return Ok(());
     }
-    operations.client_reset(client.id, force).await?;
+    control.client_reset(client.id, force).await?;
     say!(
         "{} starts with a fresh disk at its next power-on",
         named(&client)
@@ -211,19 +212,19 @@ fn change(arguments: ClientSetArguments) -> Result<ClientChange> {
             .map(|image| (image != "inherit").then_some(image)),
         policy,
         limits: arguments.limits.change()?,
+        data_disks: arguments.data_disks.changes,
         boot_file: arguments
             .boot_file
             .map(|file| (file != "none").then_some(file)),
     })
 }
 
-async fn set(operations: &Operations, arguments: ClientSetArguments, json: bool) -> Result<()> {
-    let client = operations.client_find(&arguments.client).await?;
+async fn set(control: &impl Control, arguments: ClientSetArguments, json: bool) -> Result<()> {
+    let client = control.client_find(&arguments.client).await?;
     let yes = arguments.yes;
-    let data_disks = arguments.data_disks.changes.clone();
     let change = change(arguments)?;
     if client.policy == BootPolicy::Persistent
-        && policy_after(operations, &client, &change).await? == BootPolicy::Volatile
+        && policy_after(control, &client, &change).await? == BootPolicy::Volatile
     {
         let name = named(&client);
         let question =
@@ -232,16 +233,12 @@ async fn set(operations: &Operations, arguments: ClientSetArguments, json: bool)
             return Ok(());
         }
     }
-    let mut changed = operations.client_set(client.id, change).await?;
-    if !data_disks.is_empty() {
-        changed = operations.client_data_disks(client.id, &data_disks).await?;
-    }
-    show(&changed, json)
+    show(&control.client_set(&client, change).await?, json)
 }
 
 /// What happens to the client's writes after this change.
 async fn policy_after(
-    operations: &Operations,
+    control: &impl Control,
     client: &ClientView,
     change: &ClientChange,
 ) -> Result<BootPolicy> {
@@ -249,7 +246,7 @@ async fn policy_after(
         None => Ok(client.policy),
         Some(Some(policy)) => Ok(policy),
         Some(None) => {
-            let groups = operations.group_list().await?;
+            let groups = control.group_list().await?;
             let group = groups.iter().find(|group| group.name == client.group);
             Ok(group.map_or(BootPolicy::Volatile, |group| group.policy))
         }

@@ -3,34 +3,33 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use dess_node::operations::{GroupView, Operations};
+use dess_node::operations::{GroupChange, GroupView, OperationError};
 
 use crate::arguments::GroupCommand;
+use crate::control::Control;
 use crate::data_disks;
 use crate::limits;
 use crate::output::{self, or_dash, say, table};
 
 pub(super) async fn group(
-    operations: &Operations,
+    control: &impl Control,
     command: GroupCommand,
     json: bool,
 ) -> Result<ExitCode> {
     let groups = match command {
-        GroupCommand::List => operations.group_list().await?,
+        GroupCommand::List => control.group_list().await?,
         GroupCommand::Set {
             group,
             data_disks,
             limits,
         } => {
-            let (limits, disks) = (limits.change()?, data_disks.changes);
-            let mut changed = None;
-            if !disks.is_empty() {
-                changed = Some(operations.group_data_disks(&group, &disks).await?);
-            }
-            if changed.is_none() || !limits.is_empty() {
-                changed = Some(operations.group_limit(&group, limits).await?);
-            }
-            changed.into_iter().collect()
+            let change = GroupChange {
+                policy: None,
+                data_disks: data_disks.changes,
+                limits: limits.change()?,
+            };
+            let seen = named(control, group).await?;
+            vec![control.group_set(&seen, change).await?]
         }
     };
     if json {
@@ -39,6 +38,13 @@ pub(super) async fn group(
         print(&groups);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn named(control: &impl Control, name: String) -> Result<GroupView> {
+    let groups = control.group_list().await?;
+    let found = groups.into_iter().find(|group| group.name == name);
+    let what = "group";
+    Ok(found.ok_or(OperationError::NotFound { what, name })?)
 }
 
 fn print(groups: &[GroupView]) {

@@ -17,6 +17,7 @@ use dess_node::operations::{
 
 use super::{backup, check, version};
 use crate::arguments::ImageCommand;
+use crate::control::Control;
 use crate::output::{self, ago, bytes, or_dash, say, table};
 
 pub(super) use progress::ProgressLine;
@@ -29,68 +30,68 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 const QUEUE_PATIENCE_POLLS: u32 = 20;
 
 pub(super) async fn image(
-    operations: &Operations,
+    control: &impl Control,
     command: ImageCommand,
     json: bool,
 ) -> Result<ExitCode> {
     match command {
-        ImageCommand::List => list(operations, json).await?,
-        ImageCommand::Profiles => profiles::show(operations, json).await?,
+        ImageCommand::List => list(control, json).await?,
+        ImageCommand::Profiles => profiles::show(control.local()?, json).await?,
         ImageCommand::Import { file, name, detach } => {
-            import(operations, &file, name, detach, json).await?;
+            import(control.local()?, &file, name, detach, json).await?;
         }
         ImageCommand::Export {
             image,
             file,
             format,
-        } => transfer::export(operations, &image, &file, format).await?,
+        } => transfer::export(control.local()?, &image, &file, format).await?,
         ImageCommand::Assign {
             image,
             client,
             latest,
-        } => assign(operations, &image, client.as_deref(), latest).await?,
+        } => assign(control, &image, client.as_deref(), latest).await?,
         ImageCommand::Maintain {
             image,
             client,
             version,
-        } => version::maintain(operations, image, &client, version).await?,
+        } => version::maintain(control, image, &client, version).await?,
         ImageCommand::Publish {
             image,
             comment,
             detach,
         } => {
             let order = PublishOrder { image, comment };
-            let job = operations.image_publish_start(order).await?;
-            conclude(operations, job, "published", detach, json).await?;
+            let job = control.image_publish(order).await?;
+            conclude(control, job, "published", detach, json).await?;
         }
         ImageCommand::Discard { image, force, yes } => {
-            version::discard(operations, &image, force, yes).await?;
+            version::discard(control, &image, force, yes).await?;
         }
-        ImageCommand::Rollout(arguments) => version::rollout(operations, arguments, json).await?,
-        ImageCommand::Rollback { image } => version::rollback(operations, &image, json).await?,
-        ImageCommand::Diff { one, other } => version::diff(operations, &one, &other, json).await?,
+        ImageCommand::Rollout(arguments) => version::rollout(control, arguments, json).await?,
+        ImageCommand::Rollback { image } => version::rollback(control, &image, json).await?,
+        ImageCommand::Diff { one, other } => version::diff(control, &one, &other, json).await?,
         ImageCommand::Flatten { version, detach } => {
-            let job = operations.version_flatten_start(&version).await?;
-            conclude(operations, job, "flattened", detach, json).await?;
+            let job = control.version_flatten(&version).await?;
+            conclude(control, job, "flattened", detach, json).await?;
         }
         ImageCommand::Check { image, quick } => {
-            return check::image(operations, image.as_deref(), quick, json).await;
+            return check::image(control.local()?, image.as_deref(), quick, json).await;
         }
         ImageCommand::Backup {
             image,
             target,
             since,
             full,
-        } => backup::image(operations, &image, &target, since, full).await?,
+        } => backup::image(control.local()?, &image, &target, since, full).await?,
         ImageCommand::Restore { file, name } => {
-            backup::restore_image(operations, &file, name, json).await?;
+            backup::restore_image(control.local()?, &file, name, json).await?;
         }
-        ImageCommand::Scrub => return check::scrub(operations, json).await,
+        ImageCommand::Scrub => return check::scrub(control.local()?, json).await,
         ImageCommand::Repair { image, yes } => {
-            check::repair_image(operations, &image, yes, json).await?;
+            check::repair_image(control.local()?, &image, yes, json).await?;
         }
         ImageCommand::Remove { version, yes } => {
-            version::remove(operations, &version, yes, json).await?;
+            version::remove(control, &version, yes, json).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -127,8 +128,8 @@ async fn import(
     Ok(())
 }
 
-async fn list(operations: &Operations, json: bool) -> Result<()> {
-    let images = operations.image_list().await?;
+async fn list(control: &impl Control, json: bool) -> Result<()> {
+    let images = control.image_list().await?;
     if json {
         return output::json(&images);
     }
@@ -176,20 +177,20 @@ async fn list(operations: &Operations, json: bool) -> Result<()> {
 }
 
 async fn assign(
-    operations: &Operations,
+    control: &impl Control,
     image: &str,
     client: Option<&str>,
     latest: bool,
 ) -> Result<()> {
     let to = match client {
         None => AssignTo::DefaultGroup,
-        Some(text) => AssignTo::Client(operations.client_find(text).await?.id),
+        Some(text) => AssignTo::Client(control.client_find(text).await?.id),
     };
     let follow = match latest {
         true => Follow::Latest,
         false => Follow::Pinned,
     };
-    operations.image_assign(Some(image), to, follow).await?;
+    control.image_assign(image, to, follow).await?;
     say!("{image} is booted from the next power-on");
     Ok(())
 }
@@ -203,15 +204,15 @@ fn summary(view: &JobView) -> String {
 
 /// Waits for a job, unless nobody wants to, and says what it came to.
 pub(super) async fn conclude(
-    operations: &Operations,
+    control: &impl Control,
     job: JobId,
     done: &str,
     detach: bool,
     json: bool,
 ) -> Result<()> {
     let view = match detach {
-        true => operations.job_get(job).await?,
-        false => follow(operations, job).await?,
+        true => control.job_get(job).await?,
+        false => follow(control, job).await?,
     };
     if json {
         return output::json(&view);
@@ -224,11 +225,11 @@ pub(super) async fn conclude(
 }
 
 /// Shows a job's progress until it ends. Ctrl-C leaves the job running.
-async fn follow(operations: &Operations, job: JobId) -> Result<JobView> {
+async fn follow(control: &impl Control, job: JobId) -> Result<JobView> {
     let mut line = ProgressLine::new();
     let mut polls = 0;
     loop {
-        let view = operations.job_get(job).await?;
+        let view = control.job_get(job).await?;
         if view.state.is_final() {
             line.end();
             return finished(view);
@@ -243,8 +244,8 @@ async fn follow(operations: &Operations, job: JobId) -> Result<JobView> {
 }
 
 /// Says what was seen of the disk that a job imported.
-async fn show_findings(operations: &Operations, view: &JobView) -> Result<()> {
-    let images = operations.image_list().await?;
+async fn show_findings(control: &impl Control, view: &JobView) -> Result<()> {
+    let images = control.image_list().await?;
     let mut versions = images.iter().flat_map(|image| &image.versions);
     let imported = versions.find(|version| Some(&version.label) == view.result.as_ref());
     let Some(lint) = imported.and_then(|version| version.lint.as_ref()) else {

@@ -3,22 +3,22 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use dess_node::operations::Operations;
 
 use crate::arguments::JobCommand;
+use crate::control::Control;
 use crate::output::{self, ago, say, table};
 
 /// How many jobs are listed.
 const LISTED: u32 = 20;
 
 pub(super) async fn job(
-    operations: &Operations,
+    control: &impl Control,
     command: JobCommand,
     json: bool,
 ) -> Result<ExitCode> {
     match command {
         JobCommand::List => {
-            let jobs = operations.job_list(LISTED).await?;
+            let jobs = control.job_list(LISTED).await?;
             if json {
                 output::json(&jobs)?;
                 return Ok(ExitCode::SUCCESS);
@@ -46,7 +46,7 @@ pub(super) async fn job(
             let id = job
                 .parse()
                 .with_context(|| format!("\"{job}\" is not the id of a job"))?;
-            operations.job_cancel(id).await?;
+            control.job_cancel(id).await?;
             say!("job {job} is cancelled");
         }
     }

@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::exit;
 
 /// Writes a page for each command: `dess.1`, `dess-client.1`, `dess-client-list.1` ...
-pub(crate) fn write(directory: &Path) -> Result<()> {
+pub(super) fn write(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     let mut command = Arguments::command().disable_help_subcommand(true);

@@ -11,7 +11,7 @@ mod image;
 mod import;
 mod init;
 mod job;
-pub(crate) mod man;
+mod man;
 mod services;
 mod site;
 mod space;
@@ -26,7 +26,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
-use clap_complete::Shell;
 use dess_node::operations::Operations;
 
 use crate::arguments::{Arguments, Command, WebCommand};
@@ -77,9 +76,8 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
             let kept = config.database.backups_kept;
             db::db(&operations()?, command, kept, json).await
         }
-        Command::Completions { .. } | Command::Man { .. } => bail!("done before"),
-        Command::Openapi => {
-            print!("{}", dess_web::api::openapi_json());
+        // Done by `without_site`.
+        Command::Completions { .. } | Command::Man { .. } | Command::Openapi => {
             Ok(ExitCode::SUCCESS)
         }
         Command::Web {
@@ -103,20 +101,23 @@ async fn run_remote(remote: &Remote, command: Command, json: bool) -> Result<Exi
         Command::Client(command) => client::client(remote, command, json).await,
         Command::Group(command) => group::group(remote, command, json).await,
         Command::Image(command) => image::image(remote, command, json).await,
-        Command::Service(command) => services::service(remote, command, json).await,
         Command::Job(command) => job::job(remote, command, json).await,
         _ => bail!("this works only on the server itself, without --server (DESS_SERVER)"),
     }
 }
 
-/// Prints a completion script.
-pub(crate) fn completions(shell: Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Arguments::command(),
-        "dess",
-        &mut std::io::stdout(),
-    );
+/// Does what needs neither site nor configuration; false for everything else.
+pub(crate) fn without_site(command: &Command) -> Result<bool> {
+    match command {
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(*shell, &mut command, "dess", &mut std::io::stdout());
+        }
+        Command::Man { directory } => man::write(directory)?,
+        Command::Openapi => print!("{}", dess_web::api::openapi_json()),
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Who acts, for the audit log.

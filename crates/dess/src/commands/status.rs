@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use dess_node::operations::{DataPathView, NoticeView, Operations, Overview, SiteView};
-use dess_node::services as node_services;
+use dess_node::operations::{DataPathView, NoticeView, Overview, SiteView};
 use dess_node::supervisor::protocol::ServiceStatus;
 use serde::Serialize;
 
 use super::services;
 use super::{ABNORMAL, client};
+use crate::control::Control;
 use crate::output::{self, ago, say};
 
 /// Notices of the last hour are shown.
-const NOTICES_WITHIN_MS: u64 = 3_600_000;
+const NOTICES_WITHIN_MS: u32 = 3_600_000;
 
 #[derive(Serialize)]
 struct Status {
@@ -28,8 +28,8 @@ struct Status {
     database_error: Option<String>,
 }
 
-pub(super) async fn status(operations: &Operations, json: bool) -> Result<ExitCode> {
-    let status = collect(operations).await;
+pub(super) async fn status(control: &impl Control, json: bool) -> Result<ExitCode> {
+    let status = collect(control).await;
     if json {
         output::json(&status)?;
     } else {
@@ -44,10 +44,10 @@ pub(super) async fn status(operations: &Operations, json: bool) -> Result<ExitCo
 }
 
 /// Everything that can be found out, also with the database or the supervisor away.
-async fn collect(operations: &Operations) -> Status {
-    let (services, services_error) = match node_services::list(operations.paths()).await {
+async fn collect(control: &impl Control) -> Status {
+    let (services, services_error) = match control.services().await {
         Ok(services) => (services, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
     let mut status = Status {
         services,
@@ -55,19 +55,19 @@ async fn collect(operations: &Operations) -> Status {
         site: None,
         clients: Overview::default(),
         notices: Vec::new(),
-        data_path: operations.data_path().await.ok().flatten(),
+        data_path: control.data_path().await.ok().flatten(),
         database_error: None,
     };
-    if let Err(error) = read_site(operations, &mut status).await {
+    if let Err(error) = read_site(control, &mut status).await {
         status.database_error = Some(format!("{error:#}"));
     }
     status
 }
 
-async fn read_site(operations: &Operations, status: &mut Status) -> Result<()> {
-    status.site = operations.site().await?;
-    status.clients = operations.overview().await?;
-    status.notices = operations.notice_list(NOTICES_WITHIN_MS).await?;
+async fn read_site(control: &impl Control, status: &mut Status) -> Result<()> {
+    status.site = control.site().await?;
+    status.clients = control.overview().await?;
+    status.notices = control.notice_list(NOTICES_WITHIN_MS).await?;
     Ok(())
 }
 

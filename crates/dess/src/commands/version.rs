@@ -1,25 +1,26 @@
 //! `dess image`: maintenance, roll-out and versions.
 
 use anyhow::Result;
-use dess_node::operations::{Operations, RolloutTo, RolloutView};
+use dess_node::operations::{RolloutTo, RolloutView};
 
 use super::confirmed;
 use super::image::conclude;
 use crate::arguments::RolloutArguments;
+use crate::control::Control;
 use crate::output::{self, bytes, say};
 
 pub(super) async fn maintain(
-    operations: &Operations,
+    control: &impl Control,
     image: String,
     client: &str,
     version: Option<u32>,
 ) -> Result<()> {
-    let client = operations.client_find(client).await?;
+    let client = control.client_find(client).await?;
     let image = match version {
         Some(number) => format!("{image}@{number}"),
         None => image,
     };
-    operations.image_maintain(&image, client.id).await?;
+    control.image_maintain(&image, client.id).await?;
     say!(
         "seat {} ({}) writes on {image} from its next power-on on; then shut it down and publish, or discard",
         client.seat,
@@ -29,21 +30,21 @@ pub(super) async fn maintain(
 }
 
 pub(super) async fn discard(
-    operations: &Operations,
+    control: &impl Control,
     image: &str,
     force: bool,
     yes: bool,
 ) -> Result<()> {
     let question = format!("Drop everything that the maintenance client of {image} has written?");
     if confirmed(&question, yes)? {
-        operations.image_discard(image, force).await?;
+        control.image_discard(image, force).await?;
         say!("the maintenance of {image} has ended; nothing of it was published");
     }
     Ok(())
 }
 
 pub(super) async fn rollout(
-    operations: &Operations,
+    control: &impl Control,
     arguments: RolloutArguments,
     json: bool,
 ) -> Result<()> {
@@ -52,12 +53,12 @@ pub(super) async fn rollout(
         false => {
             let mut clients = Vec::new();
             for client in &arguments.clients {
-                clients.push(operations.client_find(client).await?.id);
+                clients.push(control.client_find(client).await?.id);
             }
             RolloutTo::Clients(clients)
         }
     };
-    let view = operations.image_rollout(&arguments.image, to).await?;
+    let view = control.image_rollout(&arguments.image, to).await?;
     if json {
         return output::json(&view);
     }
@@ -69,8 +70,8 @@ pub(super) async fn rollout(
     Ok(())
 }
 
-pub(super) async fn rollback(operations: &Operations, image: &str, json: bool) -> Result<()> {
-    let view = operations.image_rollback(image).await?;
+pub(super) async fn rollback(control: &impl Control, image: &str, json: bool) -> Result<()> {
+    let view = control.image_rollback(image).await?;
     if json {
         return output::json(&view);
     }
@@ -91,13 +92,8 @@ fn counted(view: &RolloutView) -> String {
     }
 }
 
-pub(super) async fn diff(
-    operations: &Operations,
-    one: &str,
-    other: &str,
-    json: bool,
-) -> Result<()> {
-    let view = operations.version_difference(one, other).await?;
+pub(super) async fn diff(control: &impl Control, one: &str, other: &str, json: bool) -> Result<()> {
+    let view = control.version_difference(one, other).await?;
     if json {
         return output::json(&view);
     }
@@ -112,14 +108,14 @@ pub(super) async fn diff(
 }
 
 pub(super) async fn remove(
-    operations: &Operations,
+    control: &impl Control,
     version: &str,
     yes: bool,
     json: bool,
 ) -> Result<()> {
     if confirmed(&format!("Remove {version} with its content?"), yes)? {
-        let job = operations.version_remove(version).await?;
-        conclude(operations, job, "removed", false, json).await?;
+        let job = control.version_remove(version).await?;
+        conclude(control, job, "removed", false, json).await?;
     }
     Ok(())
 }

@@ -4,10 +4,10 @@ use anyhow::Result;
 use dess_model::{ClientId, JobId};
 use dess_node::operations::{
     AssignTo, BootAttemptView, ClientAdd, ClientChange, ClientView, DataPathView, DifferenceView,
-    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, PublishOrder,
-    RolloutTo, RolloutView, SiteView,
+    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, Overview,
+    PublishOrder, RolloutTo, RolloutView, SiteView,
 };
-use dess_node::supervisor;
+use dess_node::services;
 use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
 
 use super::Control;
@@ -115,11 +115,15 @@ impl Control for Operations {
     }
 
     async fn services(&self) -> Result<Vec<ServiceStatus>> {
-        Ok(supervisor::services(self.paths()).await?)
+        Ok(services::list(self.paths()).await?)
     }
 
     async fn service_restart(&self, service: ServiceName) -> Result<Option<ServiceStatus>> {
-        Ok(Some(supervisor::restart(self.paths(), service).await?))
+        Ok(Some(services::restart(self.paths(), service).await?))
+    }
+
+    async fn overview(&self) -> Result<Overview> {
+        Ok(Operations::overview(self).await?)
     }
 
     async fn site(&self) -> Result<Option<SiteView>> {

@@ -8,8 +8,8 @@ use anyhow::Result;
 use dess_model::{ClientId, JobId};
 use dess_node::operations::{
     AssignTo, BootAttemptView, ClientAdd, ClientChange, ClientView, DataPathView, DifferenceView,
-    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, PublishOrder,
-    RolloutTo, RolloutView, SiteView,
+    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, Overview,
+    PublishOrder, RolloutTo, RolloutView, SiteView,
 };
 use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
 
@@ -55,6 +55,7 @@ pub(crate) trait Control {
     /// Answers its condition then; none if it restarts behind the answer.
     async fn service_restart(&self, service: ServiceName) -> Result<Option<ServiceStatus>>;
 
+    async fn overview(&self) -> Result<Overview>;
     async fn site(&self) -> Result<Option<SiteView>>;
     async fn notice_list(&self, within_ms: u32) -> Result<Vec<NoticeView>>;
     /// None if the iSCSI service does not run.

@@ -5,8 +5,8 @@ use axum::http::Method;
 use dess_model::{ClientId, JobId};
 use dess_node::operations::{
     AssignTo, BootAttemptView, ClientAdd, ClientChange, ClientView, DataPathView, DifferenceView,
-    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, PublishOrder,
-    RolloutTo, RolloutView, SiteView,
+    Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, Overview,
+    PublishOrder, RolloutTo, RolloutView, SiteView,
 };
 use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
 use dess_web::api::{
@@ -99,7 +99,7 @@ impl Control for Remote {
 
     async fn client_list(&self) -> Result<Vec<ClientView>> {
         let mut clients = Vec::new();
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         loop {
             let mut path = format!("/clients?limit={PAGE}");
             if let Some(cursor) = cursor {
@@ -266,6 +266,10 @@ impl Control for Remote {
             202 => Ok(None),
             _ => answer.json().map(Some),
         }
+    }
+
+    async fn overview(&self) -> Result<Overview> {
+        self.get("/overview").await
     }
 
     async fn site(&self) -> Result<Option<SiteView>> {

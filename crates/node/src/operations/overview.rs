@@ -3,6 +3,7 @@
 use dess_diagnosis::{Attempt, BootOutcome, ClientState};
 use dess_model::{AttemptId, MacAddr, Timestamp};
 use dess_store::ClientCount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{Operations, Result};
 use crate::timeline::attempt_of;
 
 /// How many clients do what, and which have a fault.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
     /// All of them.
     pub clients: u64,
@@ -29,7 +30,7 @@ pub struct Overview {
 }
 
 /// A client with a fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultyClient {
     /// Seat number.
     pub seat: u32,

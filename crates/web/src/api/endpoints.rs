@@ -24,7 +24,7 @@ pub(super) struct Api {
 macro_rules! endpoint {
     ($(#[$doc:meta])* $name:ident, $method:ident, $with:ident) => {
         $(#[$doc])*
-        pub(super) fn $name<H, I, O>(
+        pub(super) fn $name<H, I, O, T>(
             self,
             path: &'static str,
             needs: Needs,
@@ -32,9 +32,10 @@ macro_rules! endpoint {
             words: impl FnOnce(TransformOperation<'_>) -> TransformOperation<'_>,
         ) -> Self
         where
-            H: Handler<I, App> + OperationHandler<I, O>,
+            H: Handler<T, App> + OperationHandler<I, O>,
             I: OperationInput + Send + 'static,
             O: OperationOutput + Send + 'static,
+            T: 'static,
         {
             let documented = $with(handler.clone(), |operation| words(operation).with(role(needs)));
             let answers = on(MethodFilter::$method, handler);

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dess_node::supervisor;
+use dess_node::services;
 use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ async fn restart(
         tracing::warn!(%error, "restart of {service} is not in the audit log");
     }
     let paths = app.paths.clone();
-    let task = tokio::spawn(async move { supervisor::restart(&paths, service).await });
+    let task = tokio::spawn(async move { services::restart(&paths, service).await });
     if service == ServiceName::Web {
         return Ok(StatusCode::ACCEPTED.into_response());
     }

@@ -35,9 +35,14 @@ impl Hall {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
+        let csrf = match method {
+            Method::GET => String::new(),
+            _ => self.csrf().await,
+        };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("/api/v1{path}"));
+            .uri(format!("/api/v1{path}"))
+            .header("x-csrf-token", csrf);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -51,7 +56,7 @@ impl Hall {
         self.send(request.body(body).unwrap()).await
     }
 
-    async fn ask(&mut self, path: &str) -> Answer {
+    async fn api(&mut self, path: &str) -> Answer {
         self.call(Method::GET, path, &[], None).await
     }
 }
@@ -60,7 +65,7 @@ impl Hall {
 async fn without_a_login_there_is_a_problem_for_programs() {
     let mut hall = Hall::new().await;
     for path in ["/clients", "/openapi.json", "/events", "/jobs"] {
-        let answer = hall.ask(path).await;
+        let answer = hall.api(path).await;
         assert_eq!(answer.problem(), (401, "login_needed".into()), "{path}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
     }
@@ -73,11 +78,11 @@ async fn a_client_is_made_seen_changed_and_removed() {
     let made = hall.call(Method::POST, "/clients", &[], Some(new)).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
     let address = made.location().strip_prefix("/api/v1").unwrap().to_owned();
-    let seen = hall.ask(&address).await;
+    let seen = hall.api(&address).await;
     assert_eq!(seen.json()["name"], "카운터");
     assert_eq!(seen.etag(), made.etag());
     // By seat, as people say it.
-    assert_eq!(hall.ask("/clients/1").await.text, seen.text);
+    assert_eq!(hall.api("/clients/1").await.text, seen.text);
 
     let change = json!({"seat": 7, "policy": "persistent"});
     let if_match = [("if-match", seen.etag())];
@@ -100,7 +105,7 @@ async fn a_client_is_made_seen_changed_and_removed() {
     let removed = hall.call(Method::DELETE, &address, &any, None).await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT, "{}", removed.text);
     assert_eq!(
-        hall.ask(&address).await.problem(),
+        hall.api(&address).await.problem(),
         (404, "not_found".into())
     );
 }
@@ -109,9 +114,9 @@ async fn a_client_is_made_seen_changed_and_removed() {
 async fn what_a_client_does_is_no_change_of_its_settings() {
     let mut hall = Hall::logged_in().await;
     let client = hall.add(1, "PC-01").await;
-    let before = hall.ask("/clients/1").await.etag().to_owned();
+    let before = hall.api("/clients/1").await.etag().to_owned();
     hall.operations.client_reset(client.id, true).await.unwrap();
-    assert_eq!(hall.ask("/clients/1").await.etag(), before);
+    assert_eq!(hall.api("/clients/1").await.etag(), before);
 }
 
 #[tokio::test]
@@ -157,7 +162,7 @@ async fn clients_are_listed_page_by_page_and_filtered() {
     let mut seats = Vec::new();
     let mut path = "/clients?limit=2".to_owned();
     for _ in 0..3 {
-        let page = hall.ask(&path).await.json();
+        let page = hall.api(&path).await.json();
         let items = page["items"].as_array().unwrap();
         seats.extend(items.iter().map(|client| client["seat"].as_u64().unwrap()));
         match page["next"].as_str() {
@@ -166,11 +171,11 @@ async fn clients_are_listed_page_by_page_and_filtered() {
         }
     }
     assert_eq!(seats, [1, 2, 3, 4, 5]);
-    let found = hall.ask("/clients?q=pc-4&state=off").await.json();
+    let found = hall.api("/clients?q=pc-4&state=off").await.json();
     assert_eq!(found["items"][0]["name"], "PC-4");
     assert_eq!(found["items"].as_array().unwrap().len(), 1);
     for wrong in ["limit=0", "limit=x", "state=asleep", "colour=1"] {
-        let answer = hall.ask(&format!("/clients?{wrong}")).await;
+        let answer = hall.api(&format!("/clients?{wrong}")).await;
         assert_eq!(answer.problem(), (400, "invalid_query".into()), "{wrong}");
     }
 }
@@ -208,9 +213,9 @@ async fn an_order_with_a_key_is_carried_out_once() {
 #[tokio::test]
 async fn a_group_is_changed_as_a_whole_or_not_at_all() {
     let mut hall = Hall::logged_in().await;
-    let groups = hall.ask("/groups").await.json();
+    let groups = hall.api("/groups").await.json();
     let address = format!("/groups/{}", groups[0]["id"].as_str().unwrap());
-    let etag = hall.ask(&address).await.etag().to_owned();
+    let etag = hall.api(&address).await.etag().to_owned();
     let if_match = [("if-match", etag.as_str())];
     let wrong = json!({"policy": "persistent", "limits": {"read_iops": 1}});
     let answer = hall
@@ -218,7 +223,7 @@ async fn a_group_is_changed_as_a_whole_or_not_at_all() {
         .await;
     assert_eq!(answer.problem(), (422, "invalid".into()));
     assert_eq!(answer.json()["errors"][0]["pointer"], "/limits/read_iops");
-    assert_eq!(hall.ask(&address).await.etag(), etag);
+    assert_eq!(hall.api(&address).await.etag(), etag);
     let right = json!({"policy": "persistent", "limits": {"read_iops": 500}});
     let answer = hall
         .call(Method::PATCH, &address, &if_match, Some(right))
@@ -241,13 +246,13 @@ async fn long_work_is_a_job_that_can_be_listed_and_cancelled() {
             .strip_prefix("/api/v1")
             .unwrap()
             .to_owned();
-        assert_eq!(hall.ask(&address).await.json()["state"], "queued");
+        assert_eq!(hall.api(&address).await.json()["state"], "queued");
     }
-    let page = hall.ask("/jobs?limit=1").await.json();
+    let page = hall.api("/jobs?limit=1").await.json();
     assert_eq!(page["items"][0]["subject"], "two");
     let next = page["next"].as_str().unwrap();
     let last = hall
-        .ask(&format!("/jobs?limit=1&cursor={next}"))
+        .api(&format!("/jobs?limit=1&cursor={next}"))
         .await
         .json();
     assert_eq!(
@@ -269,14 +274,17 @@ async fn what_cannot_be_asked_so_is_told_in_the_same_words() {
     let allow = wrong.headers[ALLOW].to_str().unwrap();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
     assert_eq!(
-        hall.ask("/nothing").await.problem(),
+        hall.api("/nothing").await.problem(),
         (404, "not_found".into())
     );
     assert_eq!(
-        hall.ask("/jobs/7").await.problem(),
+        hall.api("/jobs/7").await.problem(),
         (404, "not_found".into())
     );
-    let plain = Request::post("/api/v1/clients").header("content-type", "text/plain");
+    let csrf = hall.csrf().await;
+    let plain = Request::post("/api/v1/clients")
+        .header("x-csrf-token", csrf)
+        .header("content-type", "text/plain");
     let answer = hall.send(plain.body(Body::from("x")).unwrap()).await;
     assert_eq!(answer.problem(), (415, "media_type".into()));
     let forged = [
@@ -295,7 +303,7 @@ async fn without_a_site_the_api_says_so_and_when_to_try_again() {
     std::fs::remove_dir_all(hall.directory.path().join("state")).unwrap();
     hall.operations.close().await;
     hall.app.feed.operations().close().await;
-    let answer = hall.ask("/clients").await;
+    let answer = hall.api("/clients").await;
     assert_eq!(
         answer.status,
         StatusCode::SERVICE_UNAVAILABLE,
