@@ -181,7 +181,8 @@ fn the_command_runs_another_server_with_a_token() {
         Some(3),
         "nobody looks after the services"
     );
-    assert!(text(&status.stdout).contains("카운터"));
+    let seen: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(seen["clients"]["off"], 1, "{seen}");
 
     for (arguments, code, words) in [
         (&["client", "show", "99"][..], 4, "99"),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use dess_model::host::SnapshotReader;
 use dess_model::{Registration, Timestamp};
 use dess_node::operations::{
-    DataPathView, NoticeView, OperationError, Operations, PoolChange, SiteView, SpaceView,
+    DataPathView, NoticeView, OperationError, Operations, Overview, PoolChange, SiteView, SpaceView,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,15 @@ pub(super) fn routes(api: Api) -> Api {
         described(
             "site_change",
             "Changes settings of the site; what is not named stays.",
+        ),
+    )
+    .get(
+        "/api/v1/overview",
+        Viewer,
+        overview,
+        described(
+            "overview_show",
+            "How many clients are in which state, and the faults.",
         ),
     )
     .get(
@@ -111,6 +120,10 @@ async fn change(
         operations.registration_set(registration).await?;
     }
     Ok(Json(site_of(&operations).await?))
+}
+
+async fn overview(State(app): State<App>, member: Member) -> Result<Json<Overview>> {
+    Ok(Json(member.operations(&app).overview().await?))
 }
 
 /// The state that the data path works with.
