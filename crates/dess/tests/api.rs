@@ -264,7 +264,7 @@ fn schemathesis_finds_no_server_error_and_nothing_that_the_document_does_not_say
         return;
     };
     let server = Server::start();
-    let token = server.token("kim", Role::Owner, Scope::Owner);
+    let token = server.token("kim", Role::Owner, Scope::Admin);
     for seat in 1..=3 {
         let added = server.here(&["client", "add", &format!("52:54:00:77:00:0{seat}")]);
         assert!(added.status.success(), "{}", text(&added.stderr));

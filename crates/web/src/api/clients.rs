@@ -25,15 +25,66 @@ const BOOTS: u32 = 10;
 const BOOTS_MAX: u32 = 100;
 
 pub(super) fn routes(api: Api) -> Api {
-    api
-        .get("/api/v1/clients", Viewer, list, described("client_list", "Clients in the order of their seats."))
-        .post("/api/v1/clients", Operator, add, described("client_add", "Registers a client, which may boot at once."))
-        .get("/api/v1/clients/{client}", Viewer, show, described("client_show", "One client."))
-        .patch("/api/v1/clients/{client}", Operator, change, described("client_change", "Changes a client, all of it or nothing. It keeps what it booted until its next power-on, but for limits."))
-        .delete("/api/v1/clients/{client}", Operator, remove, described("client_remove", "Removes a client with its disk and its history."))
-        .post("/api/v1/clients/{client}/approve", Operator, approve, described("client_approve", "Lets a pending client boot."))
-        .post("/api/v1/clients/{client}/reset", Operator, reset, described("client_reset", "Drops everything that a client has written on its disk."))
-        .get("/api/v1/clients/{client}/boots", Viewer, boots, described("client_boots", "Its last boot attempts, newest first, step by step."))
+    api.get(
+        "/api/v1/clients",
+        Viewer,
+        list,
+        described("client_list", "Clients in the order of their seats."),
+    )
+    .post(
+        "/api/v1/clients",
+        Operator,
+        add,
+        described("client_add", "Registers a client, which may boot at once."),
+    )
+    .get(
+        "/api/v1/clients/{client}",
+        Viewer,
+        show,
+        described("client_show", "One client."),
+    )
+    .patch(
+        "/api/v1/clients/{client}",
+        Operator,
+        change,
+        described(
+            "client_change",
+            "Changes a client, all of it or nothing; but for limits from its next power-on.",
+        ),
+    )
+    .delete(
+        "/api/v1/clients/{client}",
+        Operator,
+        remove,
+        described(
+            "client_remove",
+            "Removes a client with its disk and its history.",
+        ),
+    )
+    .post(
+        "/api/v1/clients/{client}/approve",
+        Operator,
+        approve,
+        described("client_approve", "Lets a pending client boot."),
+    )
+    .post(
+        "/api/v1/clients/{client}/reset",
+        Operator,
+        reset,
+        described(
+            "client_reset",
+            "Drops everything that a client has written on its disk.",
+        ),
+    )
+    .get(
+        "/api/v1/clients/{client}/boots",
+        Viewer,
+        boots,
+        described(
+            "client_boots",
+            "Its last boots, newest first, step by step.",
+        ),
+    )
 }
 
 /// Which client.

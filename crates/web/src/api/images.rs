@@ -23,17 +23,85 @@ use crate::visitor::Member;
 type Result<T> = std::result::Result<T, ProblemDetails>;
 
 pub(super) fn routes(api: Api) -> Api {
-    api
-        .get("/api/v1/images", Viewer, list, described("image_list", "All images with their versions, by name."))
-        .post("/api/v1/images", Operator, import, described("image_import", "Orders the import of a file on the server: a new image, or the next version of one."))
-        .get("/api/v1/images/{image}", Viewer, show, described("image_show", "One image."))
-        .post("/api/v1/images/{image}/assign", Operator, assign, described("image_assign", "Chooses what clients boot from their next power-on on."))
-        .post("/api/v1/images/{image}/rollout", Operator, rollout, described("image_rollout", "Gives a version to clients from their next power-on on. Orders for one version are one roll-out."))
-        .post("/api/v1/images/{image}/rollback", Operator, rollback, described("image_rollback", "Takes the last roll-out of an image back."))
-        .post("/api/v1/images/{image}/maintain", Operator, maintain, described("image_maintain", "Lets one client write the next version, from its next power-on on."))
-        .post("/api/v1/images/{image}/publish", Operator, publish, described("image_publish", "Orders the next version, made of what the maintenance client wrote."))
-        .post("/api/v1/images/{image}/discard", Operator, discard, described("image_discard", "Drops what the maintenance client wrote, and ends the maintenance."))
-        .get("/api/v1/boot-profiles", Viewer, profiles, described("boot_profile_list", "What boots of each version read since the iSCSI service started."))
+    maintenance_routes(api)
+        .get(
+            "/api/v1/images",
+            Viewer,
+            list,
+            described("image_list", "All images with their versions, by name."),
+        )
+        .post(
+            "/api/v1/images",
+            Operator,
+            import,
+            described(
+                "image_import",
+                "Orders the import of a file on the server as a new image or version.",
+            ),
+        )
+        .get(
+            "/api/v1/images/{image}",
+            Viewer,
+            show,
+            described("image_show", "One image."),
+        )
+        .post(
+            "/api/v1/images/{image}/assign",
+            Operator,
+            assign,
+            described("image_assign", "Chooses what clients boot."),
+        )
+        .post(
+            "/api/v1/images/{image}/rollout",
+            Operator,
+            rollout,
+            described(
+                "image_rollout",
+                "Gives a version to clients, from their next power-on on.",
+            ),
+        )
+        .post(
+            "/api/v1/images/{image}/rollback",
+            Operator,
+            rollback,
+            described(
+                "image_rollback",
+                "Takes the last roll-out of an image back.",
+            ),
+        )
+        .get(
+            "/api/v1/boot-profiles",
+            Viewer,
+            profiles,
+            described(
+                "boot_profile_list",
+                "What boots of each version read from the disk.",
+            ),
+        )
+}
+
+fn maintenance_routes(api: Api) -> Api {
+    api.post(
+        "/api/v1/images/{image}/maintain",
+        Operator,
+        maintain,
+        described("image_maintain", "Lets one client write the next version."),
+    )
+    .post(
+        "/api/v1/images/{image}/publish",
+        Operator,
+        publish,
+        described(
+            "image_publish",
+            "Orders the next version: what the maintenance client wrote.",
+        ),
+    )
+    .post(
+        "/api/v1/images/{image}/discard",
+        Operator,
+        discard,
+        described("image_discard", "Drops what the maintenance client wrote."),
+    )
 }
 
 /// Which image.
