@@ -44,7 +44,9 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         let database = config.database()?;
         Ok(Operations::with_database(config.paths(), database).acting_as(actor()))
     };
-    if let Some(url) = &arguments.global.server {
+    // A service runs here, whatever the environment says.
+    let server = arguments.global.server.as_ref();
+    if let Some(url) = server.filter(|_| !arguments.command.is_service()) {
         let token = std::env::var("DESS_TOKEN").ok();
         let server = Server::new(
             url,
