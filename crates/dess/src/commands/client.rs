@@ -54,7 +54,7 @@ pub(super) async fn client(
             clients,
             group,
             stagger,
-        } => wake::wake(operations, &clients, group.as_deref(), stagger).await?,
+        } => wake::wake(control.local()?, &clients, group.as_deref(), stagger).await?,
         ClientCommand::Reset { client, force, yes } => {
             reset(control, &client, force, yes).await?;
         }
