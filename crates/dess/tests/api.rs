@@ -287,7 +287,7 @@ fn run_schemathesis(program: &Path, server: &Server, token: &str) -> Output {
         .args(["--checks", CHECKS])
         .args(["--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", "10", "--max-time", "60", "--seed", "1"])
-        .args(["--workers", "2", "--request-timeout", "30", "--no-color"])
+        .args(["--workers", "1", "--request-timeout", "30", "--no-color"])
         // A stream does not end; without a supervisor nothing is restarted, and with one it would be these very services.
         .args(["--exclude-operation-id", "event_stream"])
         .args(["--exclude-operation-id", "service_restart"])

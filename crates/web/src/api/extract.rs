@@ -89,6 +89,14 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
 /// The value, or where in it the first mistake is.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDetails> {
+    // Left to itself, serde takes an array for the fields of an object in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ProblemDetails::invalid(
+            "",
+            "invalid",
+            "the body is not an object",
+        ));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
