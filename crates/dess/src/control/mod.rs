@@ -1,4 +1,4 @@
-//! What the commands ask for, of this server's own operations or of another server's REST API (docs/adr/0016).
+//! What the commands ask for, of this server's own operations or of another server's REST API (docs/adr/0018).
 
 mod http;
 mod local;

@@ -1,4 +1,4 @@
-//! systemd, asked by `systemctl` and `journalctl` (docs/adr/0016-systemd-by-its-own-programs.md).
+//! systemd, asked by `systemctl` and `journalctl` (docs/adr/0017-systemd-by-its-own-programs.md).
 
 use std::collections::HashMap;
 use std::path::Path;
