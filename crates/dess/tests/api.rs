@@ -56,7 +56,7 @@ impl Server {
         let line = server.spawn("web");
         server.url = line
             .split_whitespace()
-            .last()
+            .find(|word| word.starts_with("http://"))
             .unwrap()
             .trim_end_matches('/')
             .to_owned();

@@ -122,8 +122,8 @@ fn mac(seat: u8) -> MacAddr {
     MacAddr([0x52, 0x54, 0, 0x77, 0, seat])
 }
 
-/// An image, the seats, and what they do.
-async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> {
+/// An image of two versions.
+async fn import(operations: &Operations, paths: &Paths) -> Result<(), Failure> {
     let source = paths.state.join("windows.raw");
     std::fs::write(&source, vec![0x5a; 8 << 20])?;
     for _ in 0..2 {
@@ -136,6 +136,12 @@ async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+    Ok(())
+}
+
+/// An image, the seats, and what they do.
+async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> {
+    import(operations, paths).await?;
     let socket = UnixDatagram::unbound()?;
     let send = |seconds_ago: f64, kind: EventKind| -> Result<(), Failure> {
         let at = Timestamp(Timestamp::now().0 - (seconds_ago * 1000.0) as i64);

@@ -8,7 +8,7 @@ use dess_node::operations::{
     PublishOrder, RolloutTo, RolloutView, SiteView,
 };
 use dess_node::services;
-use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
+use dess_node::supervisor::protocol::ServiceStatus;
 
 use super::Control;
 
@@ -116,10 +116,6 @@ impl Control for Operations {
 
     async fn services(&self) -> Result<Vec<ServiceStatus>> {
         Ok(services::list(self.paths()).await?)
-    }
-
-    async fn service_restart(&self, service: ServiceName) -> Result<Option<ServiceStatus>> {
-        Ok(Some(services::restart(self.paths(), service).await?))
     }
 
     async fn overview(&self) -> Result<Overview> {

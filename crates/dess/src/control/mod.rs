@@ -11,7 +11,7 @@ use dess_node::operations::{
     Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, Overview,
     PublishOrder, RolloutTo, RolloutView, SiteView,
 };
-use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
+use dess_node::supervisor::protocol::ServiceStatus;
 
 pub(crate) use http::Server;
 pub(crate) use remote::{Remote, RemoteError};
@@ -52,8 +52,6 @@ pub(crate) trait Control {
     async fn job_cancel(&self, id: JobId) -> Result<()>;
 
     async fn services(&self) -> Result<Vec<ServiceStatus>>;
-    /// Answers its condition then; none if it restarts behind the answer.
-    async fn service_restart(&self, service: ServiceName) -> Result<Option<ServiceStatus>>;
 
     async fn overview(&self) -> Result<Overview>;
     async fn site(&self) -> Result<Option<SiteView>>;

@@ -8,7 +8,7 @@ use dess_node::operations::{
     Follow, GroupChange, GroupView, ImageView, JobView, NoticeView, Operations, Overview,
     PublishOrder, RolloutTo, RolloutView, SiteView,
 };
-use dess_node::supervisor::protocol::{ServiceName, ServiceStatus};
+use dess_node::supervisor::protocol::ServiceStatus;
 use dess_web::api::{
     AssignOrder, DataPathAnswer, MaintainOrder, Page, ProblemDetails, PublishNote, RolloutOrder,
     ServicesView, escaped,
@@ -257,15 +257,6 @@ impl Control for Remote {
             bail!("nobody looks after the services of that server");
         }
         Ok(seen.services)
-    }
-
-    async fn service_restart(&self, service: ServiceName) -> Result<Option<ServiceStatus>> {
-        let path = format!("/services/{service}/restart");
-        let answer = self.0.send(Method::POST, &path, None, EMPTY).await?;
-        match answer.status.as_u16() {
-            202 => Ok(None),
-            _ => answer.json().map(Some),
-        }
     }
 
     async fn overview(&self) -> Result<Overview> {

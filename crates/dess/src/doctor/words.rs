@@ -255,6 +255,13 @@ fn storage_cause(language: Language, finding: &Finding) -> String {
             format!("디렉터리 {}이(가) 없습니다.", path.display()),
             format!("The directory {} is missing.", path.display()),
         ),
+        _ => recorded_cause(language, finding),
+    }
+}
+
+/// About the clock, and about what is written of the site.
+fn recorded_cause(language: Language, finding: &Finding) -> String {
+    match finding {
         Finding::ClockBehind { by_secs } => one(
             language,
             format!("서버 시계가 이미 기록된 시각보다 {by_secs}초 늦습니다."),

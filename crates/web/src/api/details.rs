@@ -27,7 +27,7 @@ pub struct ProblemDetails {
     /// Names the kind of problem; ends with `code`.
     #[serde(rename = "type")]
     #[schemars(regex(pattern = "^tag:"))]
-    pub kind: String,
+    pub kind: Box<str>,
     /// The kind of problem in words.
     pub title: String,
     /// The HTTP status.
@@ -56,7 +56,7 @@ pub struct FieldProblem {
 impl ProblemDetails {
     pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: String) -> Self {
         Self {
-            kind: format!("{TYPE_PREFIX}{code}"),
+            kind: format!("{TYPE_PREFIX}{code}").into(),
             title: title.to_owned(),
             status: status.as_u16(),
             detail,

@@ -3,27 +3,34 @@
 //! A catalog is a struct with one field per phrase, so the compiler proves that both languages
 //! have the same keys and that a template names no key that does not exist.
 
+mod accounts;
 mod en;
 mod keys;
 mod ko;
 mod phrase;
 
+pub(crate) use accounts::Accounts;
 pub(crate) use keys::Catalog;
 pub(crate) use phrase::Phrase;
 
 macro_rules! phrases {
-    ($($key:ident,)*) => {
-        /// All phrases of one language.
+    (
+        $(#[$doc:meta])* $name:ident { $($key:ident,)* }
+        parts { $($part:ident: $phrases:ty,)* }
+    ) => {
+        $(#[$doc])*
         #[derive(Debug)]
-        pub(crate) struct Catalog {
-            $(pub(crate) $key: super::Phrase,)*
+        pub(crate) struct $name {
+            $(pub(crate) $key: $crate::catalog::Phrase,)*
+            $(pub(crate) $part: $phrases,)*
         }
 
-        impl Catalog {
+        impl $name {
             /// Each key with its phrase.
             #[cfg(test)]
-            pub(crate) fn entries(&self) -> Vec<(&'static str, super::Phrase)> {
-                vec![$((stringify!($key), self.$key),)*]
+            pub(crate) fn entries(&self) -> Vec<(&'static str, $crate::catalog::Phrase)> {
+                let own = [$((stringify!($key), self.$key),)*];
+                own.into_iter()$(.chain(self.$part.entries()))*.collect()
             }
         }
     };

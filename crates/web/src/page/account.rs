@@ -129,8 +129,8 @@ fn scopes_of(t: &Catalog, role: Role) -> Vec<(&'static str, Phrase)> {
 
 fn days_word(t: &Catalog, days: i64) -> String {
     match days {
-        0 => t.token_no_end.into(),
-        n => t.token_days.with("n", n).into(),
+        0 => t.accounts.token_no_end.into(),
+        n => t.accounts.token_days.with("n", n).into(),
     }
 }
 
@@ -165,7 +165,7 @@ pub(crate) async fn password_change(
     let t = member.visitor.language.catalog();
     let mut fault = password_fault(t, &form.password, &form.again);
     if fault.is_none() && !is_own_password(&app, &member, &form.present).await? {
-        fault = Some(t.own_password_wrong.into());
+        fault = Some(t.accounts.own_password_wrong.into());
     }
     if fault.is_some() {
         let faults = Faults {
@@ -251,8 +251,8 @@ pub(crate) async fn token_create(
         Ok(made) => Ok(OncePage {
             t,
             f: OncePage::frame(&app, &words, &member, "account").await,
-            title: t.token_made.with("name", &made.name).into(),
-            lead: t.token_once,
+            title: t.accounts.token_made.with("name", &made.name).into(),
+            lead: t.accounts.token_once,
             secrets: vec![token.expose().to_owned()],
             hint: Some("Authorization: Bearer ..."),
             back: "/account".into(),

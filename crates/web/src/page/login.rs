@@ -253,7 +253,7 @@ pub(crate) async fn login_code(
     }
     tracing::warn!(peer = %visitor.peer, "login refused: wrong code of the authenticator");
     audit(&app, &visitor, "login.code_refused", &half.user).await;
-    let text = visitor.language.catalog().login_code_wrong.into();
+    let text = visitor.language.catalog().accounts.login_code_wrong.into();
     let page = code_page(&app, &visitor, form.ticket, Some(text))?;
     Ok((StatusCode::UNAUTHORIZED, page).into_response())
 }

@@ -39,14 +39,14 @@ impl NoteQuery {
             "setup" => t.setup_done,
             "password" => t.password_reset_done,
             "logout" => t.logged_out,
-            "own_password" => t.own_password_done,
-            "totp" => t.totp_done,
-            "totp_off" => t.totp_off_done,
-            "session" => t.session_ended,
-            "sessions" => t.sessions_ended,
-            "token" => t.token_revoked,
-            "user" => t.user_saved,
-            "user_removed" => t.user_removed,
+            "own_password" => t.accounts.own_password_done,
+            "totp" => t.accounts.totp_done,
+            "totp_off" => t.accounts.totp_off_done,
+            "session" => t.accounts.session_ended,
+            "sessions" => t.accounts.sessions_ended,
+            "token" => t.accounts.token_revoked,
+            "user" => t.accounts.user_saved,
+            "user_removed" => t.accounts.user_removed,
             _ => return None,
         };
         fill(phrase, name)
@@ -59,7 +59,7 @@ impl NoteQuery {
                 let what = fill(t.restart_failed, name)?;
                 Some(format!("{what} {}", t.restart_failed_next))
             }
-            "code_late" => Some(t.login_code_late.into()),
+            "code_late" => Some(t.accounts.login_code_late.into()),
             "probe_failed" => fill(t.probe_failed, name),
             _ => None,
         }

@@ -85,7 +85,13 @@ pub(crate) async fn enrol(
         return Ok(Redirect::to("/account/totp").into_response());
     };
     let Some(step) = key.step_of(&form.code, Timestamp::now().0 / 1000) else {
-        let text = member.visitor.language.catalog().login_code_wrong.into();
+        let text = member
+            .visitor
+            .language
+            .catalog()
+            .accounts
+            .login_code_wrong
+            .into();
         let page = page(&app, &member, &key, form.ticket, Some(text)).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     };
@@ -111,8 +117,8 @@ async fn show_codes(app: &App, member: &Member, codes: Vec<String>) -> Result<Re
     OncePage {
         t,
         f: OncePage::frame(app, &words, member, "account").await,
-        title: t.recovery_title.into(),
-        lead: t.recovery_lead,
+        title: t.accounts.recovery_title.into(),
+        lead: t.accounts.recovery_lead,
         secrets: codes,
         hint: None,
         back: "/account?done=totp".into(),
@@ -133,7 +139,7 @@ async fn unproven(app: &App, member: &Member, proof: &Proof) -> Result<Option<Re
     }
     let t = member.visitor.language.catalog();
     let faults = Faults {
-        second_factor: Some(t.own_password_wrong.into()),
+        second_factor: Some(t.accounts.own_password_wrong.into()),
         ..Faults::default()
     };
     refused(app, member, faults).await.map(Some)

@@ -121,8 +121,8 @@ async fn password_page(
     OncePage {
         t,
         f: OncePage::frame(app, &words, member, "users").await,
-        title: t.user_password_title.with("name", user).into(),
-        lead: t.user_password_once,
+        title: t.accounts.user_password_title.with("name", user).into(),
+        lead: t.accounts.user_password_once,
         secrets: vec![password],
         hint: None,
         back: format!("/users/{}", encode(user)),
@@ -192,7 +192,7 @@ async fn refused(
         return Err(error.into());
     }
     // The only thing that is refused about a user who exists.
-    let text = member.visitor.language.catalog().user_last_owner;
+    let text = member.visitor.language.catalog().accounts.user_last_owner;
     let query = NoteQuery::default();
     let page = page(app, member, name, &query, Some(text.into())).await?;
     Ok((StatusCode::CONFLICT, page).into_response())
@@ -276,13 +276,13 @@ pub(crate) async fn user_remove_ask(
         t,
         f: Frame::of(&words, &member, app.site_name().await.as_deref(), "users"),
         key: "user-remove",
-        title: t.user_remove_title.with("name", &user.name).into(),
-        lines: vec![t.user_remove_what.into()],
+        title: t.accounts.user_remove_title.with("name", &user.name).into(),
+        lines: vec![t.accounts.user_remove_what.into()],
         warning: None,
         severity: "bad",
         action: format!("{here}/remove"),
         hidden: vec![],
-        yes: t.user_remove,
+        yes: t.accounts.user_remove,
         back: here,
     })
 }

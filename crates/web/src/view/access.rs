@@ -10,18 +10,18 @@ use crate::wording::{Moment, Wording};
 /// What a role is called.
 pub(crate) fn role_word(t: &Catalog, role: Role) -> Phrase {
     match role {
-        Role::Viewer => t.role_viewer,
-        Role::Operator => t.role_operator,
-        Role::Owner => t.role_owner,
+        Role::Viewer => t.accounts.role_viewer,
+        Role::Operator => t.accounts.role_operator,
+        Role::Owner => t.accounts.role_owner,
     }
 }
 
 /// What a token of this scope may do.
 pub(crate) fn scope_word(t: &Catalog, scope: Scope) -> Phrase {
     match scope {
-        Scope::Read => t.scope_read,
-        Scope::Operate => t.scope_operate,
-        Scope::Admin => t.scope_admin,
+        Scope::Read => t.accounts.scope_read,
+        Scope::Operate => t.accounts.scope_operate,
+        Scope::Admin => t.accounts.scope_admin,
     }
 }
 
