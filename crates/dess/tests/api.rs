@@ -172,7 +172,7 @@ fn the_command_runs_another_server_with_a_token() {
     let near = text(&server.here(&["client", "list", "--json"]).stdout);
     assert_eq!(far, near, "the same shape from everywhere");
     assert!(done(&["client", "show", "7"]).contains("카운터"));
-    assert!(done(&["group", "set", "default", "--read-iops", "500"]).contains("500"));
+    assert!(done(&["group", "set", "default", "--limit-read-iops", "500"]).contains("500"));
     assert!(done(&["job", "list"]).contains("KIND"));
     assert!(done(&["image", "list"]).contains("VERSION"));
     let status = run(&["status", "--json"]);

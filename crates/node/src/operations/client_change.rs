@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use dess_model::{BootPolicy, ClientId, MacAddr, Subnet, Timestamp};
 use dess_store::{ClientRecord, Holder, ServerRecord, Tx};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
@@ -63,10 +64,13 @@ pub struct ClientChange {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub boot_file: Option<Option<String>>,
     /// How much of the storage it may use; felt at once, also by a running client.
-    #[serde(skip_serializing_if = "LimitsChange::is_empty")]
+    #[serde(
+        deserialize_with = "object",
+        skip_serializing_if = "LimitsChange::is_empty"
+    )]
     pub limits: LimitsChange,
     /// Its data disks, from its next power-on on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub data_disks: Vec<DataDiskChange>,
 }
 
@@ -77,6 +81,33 @@ where
     D: Deserializer<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A JSON object. Left to itself, serde takes an array too, for the fields in their order.
+pub(super) fn object<'de, T, D>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    fields(serde_json::Map::deserialize(deserializer)?)
+}
+
+/// An array of JSON objects.
+pub(super) fn objects<'de, T, D>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let items = Vec::<serde_json::Map<_, _>>::deserialize(deserializer)?;
+    items.into_iter().map(fields).collect()
+}
+
+fn fields<T, E>(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<T, E>
+where
+    T: DeserializeOwned,
+    E: serde::de::Error,
+{
+    T::deserialize(serde_json::Value::Object(map)).map_err(E::custom)
 }
 
 /// Highest seat number.

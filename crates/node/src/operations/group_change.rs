@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::client_change::{object, objects};
 use super::images::Catalogue;
 use super::maintenance::no_maintenance_policy;
 use super::{
@@ -22,10 +23,13 @@ pub struct GroupChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<BootPolicy>,
     /// Its data disks, from the next power-on on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub data_disks: Vec<DataDiskChange>,
     /// How much of the storage its clients may use together; felt at once.
-    #[serde(skip_serializing_if = "LimitsChange::is_empty")]
+    #[serde(
+        deserialize_with = "object",
+        skip_serializing_if = "LimitsChange::is_empty"
+    )]
     pub limits: LimitsChange,
 }
 

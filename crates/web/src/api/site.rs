@@ -8,7 +8,8 @@ use dess_node::operations::{
     DataPathView, NoticeView, OperationError, Operations, Overview, PoolChange, SiteView, SpaceView,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::details::ProblemDetails;
 use super::document::described;
@@ -102,8 +103,19 @@ pub struct SiteChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
     /// Marks of the space for clients' writes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolChange>,
+}
+
+/// An object or `null`. Left to itself, serde takes an array too, for the fields in their order.
+fn object<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let fields = Option::<serde_json::Map<_, _>>::deserialize(deserializer)?;
+    let value = fields.map(|fields| T::deserialize(serde_json::Value::Object(fields)));
+    value.transpose().map_err(serde::de::Error::custom)
 }
 
 async fn change(
