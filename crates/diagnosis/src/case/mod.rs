@@ -29,7 +29,7 @@ pub enum Severity {
 
 /// What a case is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(tag = "subject", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Subject {
     /// One PC.
     Seat {

@@ -40,7 +40,8 @@ pub(crate) struct ServiceFacts {
     pub(crate) unready_since: Option<Timestamp>,
     /// True if it ended by itself since it was ready last.
     pub(crate) crashed: bool,
-    /// When it was seen to have been started again.
+    /// When it was seen to have ended though it worked. Tries to start it that fail are part of the
+    /// same outage.
     pub(crate) crashes: Vec<Timestamp>,
     /// Since when its probe fails.
     pub(crate) fails_since: Option<Timestamp>,
@@ -52,16 +53,19 @@ impl ServiceFacts {
             .seen
             .as_ref()
             .map_or(seen.restarts, |seen| seen.restarts);
-        let again = seen.restarts.saturating_sub(before);
+        let again = seen.restarts > before;
         self.crashes
             .retain(|at| now.millis_since(*at) < CRASHES_WITHIN_MS);
-        self.crashes.extend((0..again.min(8)).map(|_| now));
+        let ended = seen.condition == ServiceCondition::Down || again;
+        if ended && !self.crashed {
+            self.crashes.push(now);
+            self.crashed = true;
+        }
         if seen.condition == ServiceCondition::Ready {
             self.unready_since = None;
             self.crashed = false;
         } else {
             self.unready_since.get_or_insert(now);
-            self.crashed |= seen.condition == ServiceCondition::Down || again > 0;
         }
         match &seen.probe {
             Some((at, Some(_))) => {

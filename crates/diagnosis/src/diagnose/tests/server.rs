@@ -65,6 +65,29 @@ fn a_service_that_crashes_again_and_again_is_told_although_it_comes_back() {
 }
 
 #[test]
+fn tries_to_start_a_service_that_fail_are_one_outage_and_over_with_it() {
+    let mut room = Room::new();
+    room.services(service("iscsi", ServiceCondition::Ready));
+    for restarts in 0..6 {
+        for condition in [ServiceCondition::Down, ServiceCondition::Starting] {
+            room.wait(1_000).services(ServiceSeen {
+                restarts,
+                ..service("iscsi", condition)
+            });
+        }
+    }
+    let cause = Cause::ServiceDown {
+        service: "iscsi".into(),
+    };
+    assert_eq!(room.case(Code::E11).cause, cause);
+    room.wait(1_000).services(ServiceSeen {
+        restarts: 6,
+        ..service("iscsi", ServiceCondition::Ready)
+    });
+    assert_eq!(room.open(), []);
+}
+
+#[test]
 fn a_service_that_runs_and_fails_its_probe_is_to_be_restarted() {
     let mut room = Room::new();
     let probed = |why: Option<&str>, at| ServiceSeen {
