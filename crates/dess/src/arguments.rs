@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod case;
 mod db;
 mod disk;
 mod image;
@@ -17,6 +18,7 @@ use dess_target::Geometry;
 use ipnet::Ipv4Net;
 
 pub(crate) use access::{AuditArguments, AuditCommand, TokenCommand, UserCommand};
+pub(crate) use case::CaseCommand;
 pub(crate) use db::DbCommand;
 pub(crate) use disk::{DiskCommand, SnapshotCommand};
 pub(crate) use image::{ImageCommand, RolloutArguments};
@@ -72,6 +74,9 @@ pub(crate) enum Command {
     /// Look at everything and name what is wrong, with the command that mends it. Works with all services dead. Exit code 0 if
     /// nothing is wrong, 3 if something is, 1 if it could not look.
     Doctor(DoctorArguments),
+    /// Cases: faults that the server found.
+    #[command(subcommand)]
+    Case(CaseCommand),
     /// Clients: the PCs of the room.
     #[command(subcommand)]
     Client(ClientCommand),

@@ -226,6 +226,14 @@ impl DessServer {
             .with_context(|| format!("the {service} service does not run now"))
     }
 
+    /// Process id of the supervisor.
+    ///
+    /// # Errors
+    /// Never on Linux, where process ids are below 2^22.
+    pub fn supervisor_pid(&self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.up.id())?)
+    }
+
     /// `kill -9` of one service; the supervisor starts it again.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Management daemon: site snapshot, jobs, registration, boot attempts, service supervisor.
 
+mod case_record;
 mod daemon;
 mod data_disks;
 pub mod operations;

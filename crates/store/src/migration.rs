@@ -43,6 +43,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_operate.sql"),
     migration!(8, "0008_floor_plan.sql"),
     migration!(9, "0009_requests.sql"),
+    migration!(10, "0010_cases.sql"),
 ];
 
 const VERSIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions \

@@ -2,8 +2,8 @@
 
 use super::*;
 use dess_model::{
-    AttemptId, BootPolicy, ClientId, DiskId, DiskIdentity, GroupId, IoLimits, IscsiIdentity,
-    MacAddr, OverlayLimits, Registration, Secret, Timestamp,
+    AttemptId, BootPolicy, CaseId, ClientId, DiskId, DiskIdentity, GroupId, IoLimits,
+    IscsiIdentity, MacAddr, OverlayLimits, Registration, Secret, Timestamp,
 };
 use uuid::Uuid;
 
@@ -66,6 +66,7 @@ contract! {
     a_writer_sees_what_the_writer_before_it_did,
     rows_that_others_need_are_not_removed,
     a_plan_of_the_room_takes_the_place_of_the_one_before,
+    a_case_changes_and_ends_and_who_took_note_stays,
 }
 
 struct Site {

@@ -185,13 +185,7 @@ async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for seat in [23, 24] {
-        let newcomer = EventKind::UnknownClient {
-            mac: mac(seat),
-            architecture: Some(Architecture::UefiX64),
-            uuid: None,
-            address: None,
-        };
-        send(5.0, newcomer)?;
+        send(5.0, newcomer(seat))?;
     }
     let mut waiting = 0;
     while operations.client_list().await?.len() < usize::from(SEATS) + 2 && waiting < 100 {
@@ -199,6 +193,16 @@ async fn furnish(operations: &Operations, paths: &Paths) -> Result<(), Failure> 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     arrange(operations).await
+}
+
+/// A PC that nobody registered.
+fn newcomer(seat: u8) -> EventKind {
+    EventKind::UnknownClient {
+        mac: mac(seat),
+        architecture: Some(Architecture::UefiX64),
+        uuid: None,
+        address: None,
+    }
 }
 
 /// The room as it stands: two blocks of seats with an aisle between them, the counter apart.

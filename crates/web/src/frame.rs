@@ -16,7 +16,7 @@ pub(crate) struct Frame {
     pub(crate) assets: &'static Assets,
     /// Path and query of this page.
     pub(crate) path: String,
-    /// `room`, `images`, `users`, `audit`, `account` or nothing.
+    /// `room`, `cases`, `images`, `users`, `audit`, `account` or nothing.
     pub(crate) section: &'static str,
     pub(crate) csrf: String,
     /// Name of the user who reads it; empty for a stranger.

@@ -36,3 +36,4 @@ pub use access::{
 pub use catalog::Language;
 pub use serve::{ServeError, WebOptions, serve, serve_on};
 pub use view::probe_failure_in_words;
+pub use view::{CaseWords, case_words};

@@ -2,7 +2,7 @@
 
 use dess_model::{ClientId, PoolLevel, Timestamp};
 use dess_node::operations::{
-    BootAttemptView, ClientView, FloorPlan, GroupView, ImageView, JobView, NoticeView,
+    BootAttemptView, CaseView, ClientView, FloorPlan, GroupView, ImageView, JobView, NoticeView,
     OperationError, Operations,
 };
 use dess_node::services;
@@ -36,6 +36,8 @@ pub(crate) struct Records {
     pub(crate) notices: Vec<NoticeView>,
     /// Where the seats stand.
     pub(crate) plan: FloorPlan,
+    /// The open ones, the worst first.
+    pub(crate) cases: Vec<CaseView>,
     /// How full the storage for clients' writes is, as far as that is known.
     pub(crate) pool: PoolLevel,
     /// Why the rest is empty.
@@ -119,6 +121,7 @@ impl Feed {
             jobs: self.operations.job_list(JOBS_MAX).await?,
             notices: self.operations.notice_list(NOTICES_WITHIN_MS).await?,
             plan: self.operations.floor_plan().await?,
+            cases: self.operations.case_list().await?,
             pool: pool.map_or(PoolLevel::Normal, |pool| pool.level),
             trouble: None,
         })

@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod case;
 mod check;
 mod client;
 mod db;
@@ -60,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         Command::Up => up::up(&config, &arguments.global).await,
         Command::Doctor(arguments) => doctor::doctor(&config, &arguments, json).await,
         Command::Status => status::status(&operations()?, json).await,
+        Command::Case(command) => case::case(&operations()?, command, json).await,
         Command::Client(command) => client::client(&operations()?, command, json).await,
         Command::Group(command) => group::group(&operations()?, command, json).await,
         Command::Image(command) => image::image(&operations()?, command, json).await,

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use dess_node::operations::{DataPathView, NoticeView, Overview, SiteView};
+use dess_node::operations::{CaseView, DataPathView, NoticeView, Overview, SiteView};
 use dess_node::supervisor::protocol::ServiceStatus;
 use serde::Serialize;
 
 use super::services;
-use super::{ABNORMAL, client};
+use super::{ABNORMAL, case, client};
 use crate::control::Control;
 use crate::output::{self, ago, say};
 
@@ -23,6 +23,9 @@ struct Status {
     /// The clients in numbers, and those with a fault.
     clients: Overview,
     notices: Vec<NoticeView>,
+    /// The open ones, the worst first; none of another server, which does not tell them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cases: Option<Vec<CaseView>>,
     /// What the iSCSI service tells; none if it is down.
     data_path: Option<DataPathView>,
     database_error: Option<String>,
@@ -55,6 +58,7 @@ async fn collect(control: &impl Control) -> Status {
         site: None,
         clients: Overview::default(),
         notices: Vec::new(),
+        cases: None,
         data_path: control.data_path().await.ok().flatten(),
         database_error: None,
     };
@@ -68,6 +72,9 @@ async fn read_site(control: &impl Control, status: &mut Status) -> Result<()> {
     status.site = control.site().await?;
     status.clients = control.overview().await?;
     status.notices = control.notice_list(NOTICES_WITHIN_MS).await?;
+    if let Ok(operations) = control.local() {
+        status.cases = Some(operations.case_list().await?);
+    }
     Ok(())
 }
 
@@ -84,6 +91,7 @@ fn print(status: &Status) {
         say!("\ndatabase: {error}");
     }
     print_clients(&status.clients);
+    case::print_open(status.cases.as_deref().unwrap_or_default());
     for notice in &status.notices {
         say!(
             "\n{:?}: {} {} ({} ago)",

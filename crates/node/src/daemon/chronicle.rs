@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dess_diagnosis::Folding;
+use dess_diagnosis::{Change, Folding};
 use dess_model::host::SnapshotReader;
-use dess_model::{
-    AttemptId, ClientId, DhcpPhase, Event, EventKind, MacAddr, SessionStatus, Timestamp,
-};
+use dess_model::{AttemptId, ClientId, DhcpPhase, Event, EventKind, MacAddr, Timestamp};
 use dess_store::{ClientRecord, NoticeKind, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use uuid::Uuid;
 
+use super::cases::{Cases, Look};
 use super::pending::Pending;
 use super::shared::Shared;
 use crate::registration::Newcomer;
@@ -34,10 +33,11 @@ const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Chronicle {
     shared: Arc<Shared>,
     batches: mpsc::Receiver<Vec<Event>>,
-    sessions: mpsc::Receiver<Vec<SessionStatus>>,
+    looks: mpsc::Receiver<Look>,
     /// Clients that were switched on, for the iSCSI service.
     expected: mpsc::Sender<ClientId>,
     folding: Folding,
+    cases: Cases,
     snapshot: SnapshotReader,
     /// Revision of the snapshot whose clients are known to `folding`.
     revision: Option<u64>,
@@ -51,7 +51,7 @@ pub(super) struct Chronicle {
 /// What the task waits for.
 enum Next {
     Events(Vec<Event>),
-    Sessions(Vec<SessionStatus>),
+    Look(Look),
     Retry,
     Tick,
     Stop,
@@ -61,16 +61,17 @@ impl Chronicle {
     pub(super) fn new(
         shared: Arc<Shared>,
         batches: mpsc::Receiver<Vec<Event>>,
-        sessions: mpsc::Receiver<Vec<SessionStatus>>,
+        looks: mpsc::Receiver<Look>,
         expected: mpsc::Sender<ClientId>,
     ) -> Self {
         Self {
             snapshot: SnapshotReader::new(shared.paths.snapshot()),
             shared,
             batches,
-            sessions,
+            looks,
             expected,
             folding: Folding::new(),
+            cases: Cases::new(),
             revision: None,
             restored: false,
             pending: Pending::default(),
@@ -88,27 +89,30 @@ impl Chronicle {
             let next = tokio::select! {
                 biased;
                 batch = self.batches.recv() => batch.map_or(Next::Stop, Next::Events),
-                Some(open) = self.sessions.recv() => Next::Sessions(open),
+                Some(look) = self.looks.recv() => Next::Look(look),
                 () = self.shared.retry.notified() => Next::Retry,
                 _ = ticks.tick() => Next::Tick,
             };
             self.clients_refresh();
             match next {
                 Next::Events(events) => self.fold(events),
-                Next::Sessions(open) => {
-                    let changes = self.folding.sessions_seen(Timestamp::now(), &open);
-                    changes
-                        .into_iter()
-                        .for_each(|change| self.pending.change(change));
+                Next::Look(look) => {
+                    let now = Timestamp::now();
+                    if let Look::Disks { sessions, .. } = &look {
+                        let changes = self.folding.sessions_seen(now, sessions);
+                        self.take(changes);
+                    }
+                    self.cases.look_seen(now, &look);
                 }
                 Next::Tick => {
                     let changes = self.folding.handle_timeout(Timestamp::now());
-                    changes
-                        .into_iter()
-                        .for_each(|change| self.pending.change(change));
+                    self.take(changes);
                 }
                 Next::Retry => self.retry_at = Instant::now(),
                 Next::Stop => break,
+            }
+            for case in self.cases.diagnose(Timestamp::now()) {
+                self.pending.case(case);
             }
             self.write_when_due().await;
         }
@@ -130,6 +134,7 @@ impl Chronicle {
             let clients = snapshot.clients.iter();
             self.folding
                 .clients_set(clients.map(|client| (client.id, client.mac)));
+            self.cases.snapshot_seen(&snapshot);
         }
     }
 
@@ -138,9 +143,18 @@ impl Chronicle {
         for event in events {
             self.note(&event);
             let fresh = AttemptId(Uuid::now_v7());
-            for change in self.folding.handle(&event, fresh) {
-                self.pending.change(change);
-            }
+            let changes = self.folding.handle(&event, fresh);
+            self.take(changes);
+            self.cases
+                .event_seen(&event, self.folding.client_of(&event));
+        }
+    }
+
+    /// Keeps what folding changed, to be diagnosed and written.
+    fn take(&mut self, changes: Vec<Change>) {
+        self.cases.changes_seen(&changes);
+        for change in changes {
+            self.pending.change(change);
         }
     }
 
@@ -256,7 +270,7 @@ impl Chronicle {
                 Some(newer) if newer.id != record.id => {
                     let at = newer.started;
                     attempt = attempt.ended_by(at);
-                    self.pending.change(dess_diagnosis::Change {
+                    self.pending.change(Change {
                         attempt,
                         steps: Vec::new(),
                     });
@@ -271,6 +285,7 @@ impl Chronicle {
                 }
             }
         }
+        self.cases.restore(&tx.case_list_open().await?);
         Ok(())
     }
 

@@ -24,7 +24,8 @@ const NOTICES_MAX: u32 = 1000;
 /// How long the history is kept; `None` for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Boot attempts with their steps. A client's last one stays in any case.
+    /// Boot attempts with their steps, and cases that are over. A client's last boot stays in any
+    /// case.
     pub boots: Option<Duration>,
     /// Boot attempts of network cards that were never registered.
     pub unknown_boots: Option<Duration>,
@@ -43,6 +44,7 @@ pub(super) struct Forgotten {
     pub(super) audit: u64,
     pub(super) jobs: u64,
     pub(super) notices: u64,
+    pub(super) cases: u64,
 }
 
 /// One kind of history that is removed by age alone.
@@ -71,6 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, retention: Retention) {
                 forgotten.audit = gone.audit,
                 forgotten.jobs = gone.jobs,
                 forgotten.notices = gone.notices,
+                forgotten.cases = gone.cases,
                 "removed history that is older than the site keeps it"
             ),
             Err(error) => shared.degraded(&error),
@@ -105,6 +108,13 @@ pub(super) async fn forget(
     gone.notices = store
         .transact(|mut tx| async move { tx.notice_delete_old(oldest, NOTICES_MAX).await })
         .await?;
+    // Few, and as much a part of the history as the boots that they are about.
+    if let Some(kept) = retention.boots {
+        let oldest = before(kept);
+        gone.cases = store
+            .transact(|mut tx| async move { tx.case_delete_old(oldest).await })
+            .await?;
+    }
     Ok(gone)
 }
 

@@ -5,6 +5,7 @@
 //! folded in memory and written later, in order.
 
 mod backup;
+mod cases;
 mod chronicle;
 mod control;
 mod error;
@@ -12,6 +13,7 @@ mod expected;
 mod forget;
 mod import;
 mod jobs;
+mod looks;
 mod pending;
 mod probes;
 mod publish;
@@ -26,10 +28,10 @@ pub use forget::Retention;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dess_model::host::{EventReceiver, Paths, bind_control, request, serve_control};
-use dess_model::{Event, SessionStatus, TargetReply, TargetRequest};
+use dess_model::Event;
+use dess_model::host::{EventReceiver, Paths, bind_control, serve_control};
 use dess_probe::Endpoints;
 use dess_store::Database;
 use tokio::sync::{mpsc, oneshot};
@@ -45,10 +47,8 @@ pub(crate) use shared::chain;
 
 /// Events that wait to be folded; beyond that they wait in the socket and with their senders.
 const EVENTS_WAITING_MAX: usize = 8192;
-/// How often the iSCSI service is asked for its sessions.
-const SESSIONS_EVERY: Duration = Duration::from_secs(10);
-/// How long it may take to answer.
-const SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Looks at the server that wait to be taken.
+const LOOKS_WAITING_MAX: usize = 4;
 /// How often the database is checked for changes that nobody told of.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
@@ -103,19 +103,17 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(paths, database));
     let tasks = TaskTracker::new();
     let (event_in, event_out) = mpsc::channel(EVENTS_WAITING_MAX);
-    let (sessions_in, sessions_out) = mpsc::channel(1);
+    let (looks_in, looks_out) = mpsc::channel(LOOKS_WAITING_MAX);
     let (batch_in, batch_out) = mpsc::channel(1);
     let (expected_in, expected_out) = mpsc::channel(expected::WAITING_MAX);
-    let chronicle = Chronicle::new(Arc::clone(&shared), batch_out, sessions_out, expected_in);
+    let chronicle = Chronicle::new(Arc::clone(&shared), batch_out, looks_out, expected_in);
     // Both end when nobody sends any more; the chronicle after it has written what it has.
     tasks.spawn(gather(event_out, batch_in));
     tasks.spawn(chronicle.run());
     tasks.spawn(jobs::run(Arc::clone(&shared), cancel.clone()));
     tasks.spawn(until(cancel.clone(), keep_published(Arc::clone(&shared))));
-    tasks.spawn(until(
-        cancel.clone(),
-        watch_sessions(Arc::clone(&shared), sessions_in),
-    ));
+    let looks = looks::watch(Arc::clone(&shared), looks_in);
+    tasks.spawn(until(cancel.clone(), looks));
     tasks.spawn(until(
         cancel.clone(),
         expected::tell(Arc::clone(&shared), expected_out),
@@ -233,33 +231,6 @@ async fn keep_published(shared: Arc<Shared>) {
         }
         if shared.publish_if_changed().await.is_ok() {
             seen = counter;
-        }
-    }
-}
-
-/// Asks the iSCSI service for its sessions now and then; what it does not answer is not known.
-async fn watch_sessions(shared: Arc<Shared>, sessions: mpsc::Sender<Vec<SessionStatus>>) {
-    let mut ticks = interval(SESSIONS_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let socket = shared.paths.target_control();
-    loop {
-        ticks.tick().await;
-        let reply = request(&socket, &TargetRequest::Status, SESSIONS_TIMEOUT).await;
-        match reply {
-            Ok(TargetReply::Status {
-                sessions: open,
-                disks,
-                clients,
-                ..
-            }) => {
-                shared.load.observe(Instant::now(), &clients);
-                publish::reconcile(&shared, &disks).await;
-                if sessions.send(open).await.is_err() {
-                    return;
-                }
-            }
-            Ok(other) => tracing::debug!(?other, "unexpected answer of the iSCSI service"),
-            Err(error) => tracing::debug!(%error, "the iSCSI service does not answer"),
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use dess_diagnosis::{Attempt, Change, Step};
-use dess_model::{Architecture, AttemptId, MacAddr, Registration, Timestamp};
+use dess_diagnosis::{Attempt, Case, Change, Step};
+use dess_model::{Architecture, AttemptId, CaseId, MacAddr, Registration, Timestamp};
 use dess_store::{ClientRecord, NoticeKind, Store, StoreError, Tx};
 use serde_json::json;
 
+use crate::case_record;
 use crate::operations::audit;
 use crate::registration::{Allowance, Newcomer, register};
 use crate::timeline::{record_of, step_record_of};
@@ -23,6 +24,7 @@ const OTHERS_MAX: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     attempts: BTreeMap<AttemptId, (Attempt, Vec<Step>)>,
+    cases: BTreeMap<CaseId, Case>,
     newcomers: HashMap<MacAddr, Newcomer>,
     notices: HashMap<(NoticeKind, String), Notice>,
     architectures: HashMap<MacAddr, Architecture>,
@@ -43,6 +45,7 @@ struct Notice {
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
         self.attempts.is_empty()
+            && self.cases.is_empty()
             && self.newcomers.is_empty()
             && self.notices.is_empty()
             && self.architectures.is_empty()
@@ -50,6 +53,7 @@ impl Pending {
 
     pub(super) fn len(&self) -> u64 {
         let len = self.attempts.len()
+            + self.cases.len()
             + self.newcomers.len()
             + self.notices.len()
             + self.architectures.len();
@@ -65,6 +69,14 @@ impl Pending {
         if self.attempts.len() > ATTEMPTS_MAX {
             self.attempts.pop_first();
             self.dropped += 1;
+        }
+    }
+
+    /// Takes the present state of a case; the oldest go if there are too many.
+    pub(super) fn case(&mut self, case: Case) {
+        self.cases.insert(case.id, case);
+        if self.cases.len() > OTHERS_MAX {
+            self.cases.pop_first();
         }
     }
 
@@ -131,6 +143,7 @@ impl Pending {
             Ok(()) => {}
         }
         self.attempts.clear();
+        self.cases.clear();
         self.notices.clear();
         self.architectures.clear();
         Ok(())
@@ -176,6 +189,9 @@ impl Pending {
             for step in steps {
                 tx.step_put(attempt.id, &step_record_of(step)).await?;
             }
+        }
+        for case in self.cases.values() {
+            tx.case_put(&case_record::record_of(case)).await?;
         }
         for ((kind, subject), notice) in &self.notices {
             tx.notice_count(*kind, subject, &notice.detail, notice.times, notice.at)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dess_diagnosis::{BootOutcome, ClientState, Stage};
 use dess_model::host::{EventSender, Paths, SnapshotReader, request};
 use dess_model::{
-    AddressRange, BootPolicy, DhcpMode, DhcpPhase, EventKind, LoginKind, MacAddr, Registration,
-    SiteSnapshot,
+    AddressRange, BootPolicy, BootStage, DhcpMode, DhcpPhase, EventKind, LoginKind, MacAddr,
+    Registration, SiteSnapshot,
 };
 use dess_store::{Database, JobState, NoticeKind};
 use tokio::task::JoinHandle;
@@ -662,4 +662,52 @@ async fn two_daemons_of_one_site_replace_each_others_sockets_cleanly() {
         BootPolicy::Volatile
     );
     site.stop().await;
+}
+
+#[tokio::test]
+async fn a_case_is_kept_from_its_first_event_until_the_system_starts() {
+    let mut site = Site::new(Registration::Auto).await;
+    site.start().await;
+    site.send([unknown(), ack(DhcpPhase::Ipxe)]).await;
+    let client = registered(&site).await;
+    eventually("the snapshot names it", || async {
+        site.snapshot()?.client_by_mac(MAC).cloned()
+    })
+    .await;
+    let failure = EventKind::BootFailure {
+        mac: MAC,
+        stage: BootStage::Sanboot,
+        errno: "0x2c0d603b".into(),
+    };
+    site.send([script(), failure]).await;
+    let case = eventually("the case is open", || async {
+        site.operations.case_list().await.ok()?.pop()
+    })
+    .await;
+    assert_eq!((case.code.as_str(), case.seat), ("E22", Some(1)));
+    assert_eq!(case.name, client.name);
+    site.operations
+        .acting_as("web:owner")
+        .case_acknowledge(case.id)
+        .await
+        .unwrap();
+
+    // It is taken up again by the next daemon.
+    site.stop().await;
+    site.start().await;
+    let login = EventKind::Login {
+        client: client.id,
+        kind: LoginKind::Os,
+        peer: ADDRESS.into(),
+        session: 1,
+    };
+    site.send([script(), login]).await;
+    let over = eventually("the case is over", || async {
+        let case = site.operations.case_get(case.id).await.ok()?;
+        case.resolved.is_some().then_some(case)
+    })
+    .await;
+    assert_eq!(over.acknowledged_by.as_deref(), Some("web:owner"));
+    assert_eq!(site.operations.case_list().await.unwrap(), []);
+    assert_eq!(site.operations.case_list_all(9).await.unwrap().len(), 1);
 }

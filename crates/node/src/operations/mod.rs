@@ -6,6 +6,7 @@
 
 mod access;
 mod boots;
+mod cases;
 mod client_change;
 mod clients;
 mod data_disks;
@@ -39,6 +40,7 @@ pub use access::{
     TokenView, UserChange, UserCreate, UserView,
 };
 pub use boots::{BootAttemptView, BootSummary, StepView};
+pub use cases::CaseView;
 pub use client_change::{ClientAdd, ClientChange};
 pub use clients::{BootProfileView, ClientView, DataPathView, Hardware, ImageAssignment, Traffic};
 pub use data_disks::{DataDiskChange, DataDiskChoice, DataDiskView};

@@ -367,3 +367,58 @@ pub(super) async fn a_plan_of_the_room_takes_the_place_of_the_one_before(site: S
     let mut tx = site.store.read().await.unwrap();
     assert_eq!(tx.seat_place_list().await.unwrap(), [place(&first, 1, 2)]);
 }
+
+pub(super) async fn a_case_changes_and_ends_and_who_took_note_stays(site: Site) {
+    let mut case = CaseRecord {
+        id: CaseId(Uuid::now_v7()),
+        code: "E22".into(),
+        subject: format!("seat:{}", Uuid::from_u128(7)),
+        severity: "bad".into(),
+        cause: "{\"cause\":\"disk_empty\"}".into(),
+        evidence: "[]".into(),
+        remedy: None,
+        confidence: 80,
+        opened: Timestamp(10),
+        last_seen: Timestamp(11),
+        resolved: None,
+        acknowledged: None,
+    };
+    let (id, first) = (case.id, &case);
+    let known = site
+        .store
+        .transact(|mut tx| async move {
+            tx.case_put(first).await?;
+            tx.case_acknowledge(id, "web:owner", Timestamp(12)).await?;
+            tx.case_acknowledge(id, "web:other", Timestamp(13)).await?;
+            tx.case_acknowledge(CaseId(Uuid::nil()), "web:owner", Timestamp(12))
+                .await
+        })
+        .await
+        .unwrap();
+    assert!(!known, "there is no such case");
+    case.confidence = 90;
+    let again = &case;
+    site.store
+        .transact(|mut tx| async move { tx.case_put(again).await })
+        .await
+        .unwrap();
+    case.acknowledged = Some((Timestamp(12), "web:owner".into()));
+    let mut tx = site.store.read().await.unwrap();
+    assert_eq!(tx.case_list_open().await.unwrap(), [case.clone()]);
+    drop(tx);
+
+    case.resolved = Some(Timestamp(20));
+    let over = &case;
+    let removed = site
+        .store
+        .transact(|mut tx| async move {
+            tx.case_put(over).await?;
+            tx.case_delete_old(Timestamp(20)).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(removed, 0);
+    let mut tx = site.store.read().await.unwrap();
+    assert_eq!(tx.case_list_open().await.unwrap(), []);
+    assert_eq!(tx.case_list(5).await.unwrap(), [case]);
+}

@@ -316,6 +316,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     fault_e23_next: Phrase("Check this PC's network cable and switch port."),
     fault_e24: Phrase("It boots over and over."),
     fault_e24_next: Phrase("Reset this client."),
+    fault_e28: Phrase("Its login to its disk was refused."),
     fault_e31: Phrase("It asked with another address than the one reserved for it."),
     fault_e31_next: Phrase("Look for another DHCP server, such as a router, on this network."),
     fault_e51: Phrase("The storage for clients' writes is nearly full; it got no new disk."),
@@ -573,4 +574,5 @@ pub(super) const CATALOG: Catalog = Catalog {
     field_token_name: Phrase("Token name"),
     refused_scope: Phrase("A token may not do more than your own role."),
     accounts: super::accounts::en::ACCOUNTS,
+    cases: super::cases::en::CASES,
 };

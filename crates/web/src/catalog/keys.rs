@@ -261,6 +261,7 @@ super::phrases! {
         fault_e23_next,
         fault_e24,
         fault_e24_next,
+        fault_e28,
         fault_e31,
         fault_e31_next,
         fault_e51,
@@ -456,5 +457,6 @@ super::phrases! {
     }
     parts {
         accounts: super::Accounts,
+        cases: super::Cases,
     }
 }

@@ -306,6 +306,7 @@ pub(super) const CATALOG: Catalog = Catalog {
     fault_e23_next: Phrase("이 PC의 랜선과 스위치 포트를 확인하십시오."),
     fault_e24: Phrase("부팅을 되풀이합니다 (무한 재부팅)."),
     fault_e24_next: Phrase("이 PC를 초기화하십시오."),
+    fault_e28: Phrase("디스크 로그인이 거절되었습니다."),
     fault_e31: Phrase("예약된 주소와 다른 IP 주소로 부팅하려 했습니다."),
     fault_e31_next: Phrase("같은 네트워크에 공유기 등 다른 DHCP 서버가 있는지 확인하십시오."),
     fault_e51: Phrase("PC 저장 공간이 거의 차서 새 디스크를 받지 못했습니다."),
@@ -559,4 +560,5 @@ pub(super) const CATALOG: Catalog = Catalog {
     field_token_name: Phrase("토큰 이름"),
     refused_scope: Phrase("이 계정의 권한보다 높은 토큰은 만들 수 없습니다."),
     accounts: super::accounts::ko::ACCOUNTS,
+    cases: super::cases::ko::CASES,
 };

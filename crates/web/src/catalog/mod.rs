@@ -4,14 +4,16 @@
 //! have the same keys and that a template names no key that does not exist.
 
 mod accounts;
+mod cases;
 mod en;
 mod keys;
 mod ko;
 mod phrase;
 
 pub(crate) use accounts::Accounts;
+pub(crate) use cases::Cases;
 pub(crate) use keys::Catalog;
-pub(crate) use phrase::Phrase;
+pub(crate) use phrase::{Filled, Phrase};
 
 macro_rules! phrases {
     (

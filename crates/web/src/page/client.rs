@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::parts::{CSRF_MARK, Parts, html};
 use crate::problem::Problem;
 use crate::site::Records;
-use crate::view::{BootRow, ClientForm, Fact, Seat, Trouble, boot_rows, facts};
+use crate::view::{BootRow, CaseLink, ClientForm, Fact, Seat, Trouble, boot_rows, facts};
 use crate::visitor::Member;
 use crate::wording::Wording;
 
@@ -39,6 +39,7 @@ struct HeadPart {
     t: &'static Catalog,
     c: Seat,
     trouble: Option<Trouble>,
+    cases: Vec<CaseLink>,
     may_operate: bool,
     csrf: &'static str,
 }
@@ -70,6 +71,7 @@ pub(super) fn parts(
         ..Parts::default()
     };
     let trouble = Trouble::of(t, client);
+    let cases = CaseLink::of_seat(t, &records.cases, id);
     let csrf = CSRF_MARK;
     parts.push(
         "client-head",
@@ -77,6 +79,7 @@ pub(super) fn parts(
             t,
             c,
             trouble,
+            cases,
             may_operate,
             csrf,
         }),

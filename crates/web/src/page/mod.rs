@@ -4,6 +4,7 @@ mod account;
 mod arrange;
 mod audit;
 mod batch;
+mod case;
 mod client;
 mod client_action;
 mod image;
@@ -24,6 +25,7 @@ pub(crate) use account::{
 pub(crate) use arrange::arrange;
 pub(crate) use audit::audit_page;
 pub(crate) use batch::{batch, batch_ask};
+pub(crate) use case::{acknowledge, case, cases};
 pub(crate) use client::client;
 pub(crate) use client_action::{approve, remove, remove_ask, reset, reset_ask, settings};
 pub(crate) use image::{default_ask, default_set, image_import, images, job_cancel};

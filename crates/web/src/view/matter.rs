@@ -1,10 +1,10 @@
 //! The answer to "is anything wrong?": what needs a look, in order of weight.
 
-use dess_diagnosis::ClientState;
+use dess_diagnosis::{ClientState, Code, Severity, Subject};
 use dess_model::PoolLevel;
-use dess_node::operations::{ClientView, NoticeKind, NoticeView};
+use dess_node::operations::{CaseView, ClientView, NoticeKind, NoticeView};
 
-use super::ServiceRow;
+use super::{ServiceRow, case_line};
 use crate::catalog::{Catalog, Phrase};
 use crate::site::{Records, Site, Trouble};
 
@@ -72,6 +72,7 @@ pub(crate) fn verdict(t: &'static Catalog, site: &Site, services: &[ServiceRow])
     );
     items.extend(pool_matter(t, records.pool));
     items.extend(fault_matters(t, records));
+    items.extend(case_matters(t, records));
     items.extend(pending_matter(t, records));
     items.extend(no_image_matter(t, records));
     let health = if items.iter().any(|item| item.severity == "bad") {
@@ -235,6 +236,31 @@ fn fault_matter(t: &Catalog, client: &ClientView, code: &str) -> Matter {
     linked(matter, format!("/clients/{}", client.id), t.open_seat)
 }
 
+/// Cases that nothing else on the page tells of: services, the pool, foreign DHCP servers and
+/// seats with a fault are matters of their own.
+fn case_matters(t: &'static Catalog, records: &Records) -> Vec<Matter> {
+    let told = |case: &CaseView| match &case.subject {
+        Subject::Service { .. } | Subject::Site => case.code != Code::E21,
+        Subject::Seat { client } => records
+            .client(*client)
+            .is_some_and(|client| matches!(client.state, ClientState::Fault { .. })),
+        _ => case.code == Code::E52,
+    };
+    let cases = records.cases.iter().filter(|case| !told(case));
+    cases
+        .take(FAULTS_NAMED_MAX)
+        .map(|case| {
+            let severity = match case.severity {
+                Severity::Bad => "bad",
+                Severity::Warn => "warn",
+            };
+            let (what, next) = case_line(t, case);
+            let matter = plain(("case", severity), what, case.code.as_str(), next);
+            linked(matter, format!("/cases/{}", case.id), t.cases.show)
+        })
+        .collect()
+}
+
 fn pending_matter(t: &Catalog, records: &Records) -> Option<Matter> {
     let waiting = records
         .clients
@@ -281,6 +307,7 @@ pub(crate) fn fault_words(t: &Catalog, code: &str) -> (Phrase, Phrase) {
         "E22" => (t.fault_e22, t.fault_e22_next),
         "E23" => (t.fault_e23, t.fault_e23_next),
         "E24" => (t.fault_e24, t.fault_e24_next),
+        "E28" => (t.fault_e28, t.cases.login_refused_next),
         "E31" => (t.fault_e31, t.fault_e31_next),
         "E51" => (t.fault_e51, t.fault_e51_next),
         _ => (t.fault_other, t.fault_other_next),

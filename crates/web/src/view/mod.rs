@@ -2,6 +2,7 @@
 
 mod access;
 mod boot;
+mod case;
 mod client;
 mod floor;
 mod image;
@@ -13,6 +14,8 @@ mod space;
 
 pub(crate) use access::{AuditRow, SessionRow, TokenRow, UserRow, role_word, scope_word};
 pub(crate) use boot::{BootRow, boot_rows};
+pub(crate) use case::{CaseLink, CaseRow, case_line};
+pub use case::{CaseWords, case_words};
 pub(crate) use client::{ClientForm, Fact, Trouble, facts};
 pub(crate) use floor::{Floor, Place, outline};
 pub(crate) use image::{ImageRow, JobRow, image_labels, image_rows, job_rows};

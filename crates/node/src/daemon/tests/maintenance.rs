@@ -8,7 +8,8 @@ use dess_disk::{
 };
 use dess_model::host::{bind_control, serve_control};
 use dess_model::{
-    ClientEntry, ClientId, ControlError, DiskState, DiskStatus, SealedStatus, VersionRef,
+    ClientEntry, ClientId, ControlError, DiskState, DiskStatus, SealedStatus, TargetReply,
+    TargetRequest, VersionRef,
 };
 
 use super::*;

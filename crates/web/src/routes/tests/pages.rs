@@ -311,3 +311,84 @@ async fn what_cannot_be_accepted_is_told_in_korean_alone() {
         assert!(!english, "{text}");
     }
 }
+
+fn stored_case(code: &str, subject: &str, cause: &str) -> dess_store::CaseRecord {
+    dess_store::CaseRecord {
+        id: "0195f000-0000-7000-8000-000000000052".parse().unwrap(),
+        code: code.into(),
+        subject: subject.into(),
+        severity: "bad".into(),
+        cause: cause.into(),
+        evidence: r#"[{"at":5,"fact":"silence","secs":15}]"#.into(),
+        remedy: None,
+        confidence: 100,
+        opened: dess_model::Timestamp(5),
+        last_seen: dess_model::Timestamp(5),
+        resolved: None,
+        acknowledged: None,
+    }
+}
+
+#[tokio::test]
+async fn a_case_is_told_in_both_languages_with_what_was_seen_and_can_be_noted() {
+    let mut hall = Hall::logged_in().await;
+    let store = hall.operations.database().store().await.unwrap();
+    let cause = r#"{"cause":"carrier_lost","interface":"eth0"}"#;
+    let case = &stored_case("E23", "server:eth0", cause);
+    let id = case.id;
+    store
+        .transact(|mut tx| async move { tx.case_put(case).await })
+        .await
+        .unwrap();
+    let english = "network card eth0 has no link";
+    assert!(hall.get("/").await.text.contains(english), "in the room");
+    assert!(hall.get("/cases").await.text.contains(english));
+    let path = format!("/cases/{id}");
+    let page = hall.get(&path).await.text;
+    assert!(page.contains(english) && page.contains("nothing was heard for 15 s"));
+    hall.language = "ko";
+    let page = hall.get(&path).await.text;
+    assert!(
+        page.contains("서버 랜카드 eth0 의 연결이 끊겼습니다"),
+        "{page}"
+    );
+    assert!(page.contains("15초 동안 아무 소식이 없습니다"));
+    let csrf = hall.csrf().await;
+    let fields = [("csrf", csrf.as_str())];
+    let noted = hall.post(&format!("{path}/acknowledge"), &fields).await;
+    assert_eq!(noted.location(), path);
+    assert!(hall.get(&path).await.text.contains("확인함"));
+    assert_eq!(
+        hall.get("/cases/nothing").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn the_page_of_a_seat_names_its_open_cases_and_no_others() {
+    let mut hall = Hall::logged_in().await;
+    let (one, other) = (hall.add(1, "one").await.id, hall.add(2, "other").await.id);
+    let store = hall.operations.database().store().await.unwrap();
+    let mut case = stored_case("E22", &format!("seat:{one}"), r#"{"cause":"disk_empty"}"#);
+    let id = case.id;
+    let put = async |case: &dess_store::CaseRecord| {
+        store
+            .transact(|mut tx| async move { tx.case_put(case).await })
+            .await
+            .unwrap();
+    };
+    put(&case).await;
+    let link = format!("href=\"/cases/{id}\"");
+    let page = format!("/clients/{one}");
+    assert!(hall.get(&page).await.text.contains(&link));
+    assert!(
+        !hall
+            .get(&format!("/clients/{other}"))
+            .await
+            .text
+            .contains(&link)
+    );
+    case.resolved = Some(dess_model::Timestamp(6));
+    put(&case).await;
+    assert!(!hall.get(&page).await.text.contains(&link), "it is over");
+}
