@@ -25,17 +25,22 @@ const RUN_AXE: &str = "const done = arguments[0];
 const IS_RED: &str =
     "const [r, g, b] = getComputedStyle(arguments[0]).color.match(/[\\d.]+/g).map(Number);
      return r > 1.3 * g && r > 1.3 * b;";
-/// Notes every stage and state that the page shows for any seat, as it changes.
-const WATCH_SEATS: &str = "window.seen = [];
-     const note = () => {
-         for (const seat of document.querySelectorAll('#seats .seat')) {
-             const now = seat.dataset.state + ':' + (seat.dataset.stage || '');
-             if (!window.seen.includes(now)) window.seen.push(now);
-         }
-     };
-     new MutationObserver(note).observe(document.body,
-         { subtree: true, childList: true, attributes: true });
-     note();";
+/// Notes every stage and state that the page shows for any seat, as it changes; also over a reload,
+/// which the page does by itself when the first seat comes into an empty room.
+const WATCH_SEATS: &str = "if (!window.watched) {
+         window.watched = true;
+         const note = () => {
+             const seen = JSON.parse(sessionStorage.seen || '[]');
+             for (const seat of document.querySelectorAll('#seats .seat')) {
+                 const now = seat.dataset.state + ':' + (seat.dataset.stage || '');
+                 if (!seen.includes(now)) seen.push(now);
+             }
+             sessionStorage.seen = JSON.stringify(seen);
+         };
+         new MutationObserver(note).observe(document.body,
+             { subtree: true, childList: true, attributes: true });
+         note();
+     }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_stages_and_a_killed_service_live() -> Result<()> {
@@ -65,9 +70,13 @@ async fn check_page(server: &DessServer, room: &Room, browser: &Browser) -> Resu
         Firmware::UefiPxe,
         "52:54:00:77:00:01",
     ))?;
-    let shown = "return document.querySelector('#seats .seat[data-state=\"running\"]') !== null;";
-    wait_for_script(browser, "the seat is shown as running", shown, BOOT_LIMIT).await?;
-    let seen = browser.execute("return window.seen;", vec![]).await?;
+    let shown = format!(
+        "{WATCH_SEATS} return document.querySelector('#seats .seat[data-state=\"running\"]') !== null;"
+    );
+    wait_for_script(browser, "the seat is shown as running", &shown, BOOT_LIMIT).await?;
+    let seen = browser
+        .execute("return JSON.parse(sessionStorage.seen);", vec![])
+        .await?;
     let stages: Vec<&str> = seen
         .as_array()
         .context("no list")?
