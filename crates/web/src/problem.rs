@@ -383,7 +383,7 @@ async fn render(app: &App, visitor: &Visitor, problem: Problem) -> Response {
     }
 }
 
-/// As [`encode`], for one segment of a path or a value of a query.
+/// As `encode`, for one segment of a path or a value of a query.
 pub fn encode_segment(text: &str) -> String {
     encode(text).replace('/', "%2F")
 }

@@ -9,7 +9,7 @@ use dess_model::SiteSnapshot;
 use super::observation::PortSeen;
 use crate::config::Config;
 
-/// Name of our processes, in /proc/<pid>/comm.
+/// Name of our processes, in `/proc/<pid>/comm`.
 const OWN_NAME: &str = "dess";
 /// State of a listening socket in /proc/net/tcp (`TCP_LISTEN` of the kernel's tcp_states.h).
 const LISTENING: &str = "0A";

@@ -1,7 +1,7 @@
 //! The REST API: the same operations as the page and the command, for programs.
 //!
-//! A handler extracts, calls one operation and answers its view; [`details`] words what went wrong, and the types of the handlers
-//! are the OpenAPI [`document`].
+//! A handler extracts, calls one operation and answers its view; `details` words what went wrong, and the types of the handlers
+//! are the OpenAPI `document`.
 
 mod answer;
 mod audit;
