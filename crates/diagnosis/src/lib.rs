@@ -2,7 +2,7 @@
 //!
 //! [`Folding`] takes the events of all services in order of time and answers with what changed.
 //! Time comes in with the events and as an argument, fresh identifiers as an argument, so the
-//! same input always gives the same attempts. [`diagnose`] compares [`Observations`] with the open
+//! same input always gives the same attempts. [`diagnose()`] compares [`Observations`] with the open
 //! cases and answers which are new, changed or over.
 
 mod attempt;
